@@ -1,0 +1,1 @@
+"""How much of a model is trained: all, or adapters."""

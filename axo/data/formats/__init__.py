@@ -1,0 +1,1 @@
+"""One family of dataset `type:` each: a row becomes a conversation or segments."""

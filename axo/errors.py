@@ -1,0 +1,99 @@
+"""Every error a user can cause, with the exit code that a script can rely on.
+
+AxoError
+├── RecipeError      2   the recipe (or an override) is wrong
+├── DataError        3   a data file is wrong: file, line, field
+├── HardwareError    4   a device, its memory or a driver does not fit the plan
+├── CheckpointError  5   a checkpoint or saved model is missing, damaged or not of this run
+├── TrainingError    6   training cannot go on (non-finite loss, no trained token)
+├── LaunchError      7   a worker process could not be started or died
+└── Stopped         75   stopped on request; the same command resumes (EX_TEMPFAIL)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class AxoError(Exception):
+    """What was found and expected (`message`) and what to do about it (`hint`)."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault of a recipe: where it stands, what was found, what was expected, what to do."""
+
+    key: str
+    """Dotted path of the key, e.g. `datasets.0.path`."""
+    message: str
+    hint: str | None = None
+    file: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = self.file or "recipe"
+        place = f"{place}:{self.line}" if self.line is not None else place
+        text = f"{place}: {self.key}: {self.message}"
+        return text if self.hint is None else f"{text}\n  {self.hint}"
+
+
+class RecipeError(AxoError):
+    """All faults of one round of checks at once."""
+
+    exit_code = 2
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(str(finding) for finding in findings))
+        self.findings = tuple(findings)
+
+
+class DataError(AxoError):
+    """A fault in a data file, at `file:line:field` as far as these are known."""
+
+    exit_code = 3
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        file: str | None = None,
+        line: int | None = None,
+        field: str | None = None,
+    ) -> None:
+        place = ":".join(str(part) for part in (file, line, field) if part is not None)
+        super().__init__(f"{place}: {message}" if place else message, hint)
+        self.file, self.line, self.field = file, line, field
+
+
+class HardwareError(AxoError):
+    exit_code = 4
+
+
+class CheckpointError(AxoError):
+    exit_code = 5
+
+
+class TrainingError(AxoError):
+    exit_code = 6
+
+
+class LaunchError(AxoError):
+    exit_code = 7
+
+
+class Stopped(AxoError):
+    """Training was stopped by a signal after a step was finished and saved."""
+
+    exit_code = 75

@@ -1,0 +1,1 @@
+"""Turn what was trained into what others load."""

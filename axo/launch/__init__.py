@@ -1,0 +1,1 @@
+"""Start the worker processes of a Plan."""

@@ -1,0 +1,23 @@
+"""What axo tells the person at the terminal: rich on a terminal, plain lines elsewhere, rank 0 only."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+LOG = logging.getLogger("axo")
+
+
+def set_up(*, level: int = logging.INFO, rank: int = 0) -> None:
+    """Send axo's messages to stderr (stdout stays free for answers); other ranks only warn."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    LOG.handlers[:] = [handler]
+    LOG.propagate = False
+    LOG.setLevel(level if rank == 0 else logging.WARNING)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        return prefix + record.getMessage()

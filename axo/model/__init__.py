@@ -1,0 +1,1 @@
+"""The tokenizer and the model, built as the Plan says."""

@@ -1,0 +1,1 @@
+"""Attention implementations beyond those of transformers."""

@@ -1,0 +1,1 @@
+"""Facts about the machine, the model and the data; (recipe, facts) -> Plan."""

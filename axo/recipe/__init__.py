@@ -1,0 +1,1 @@
+"""The recipe language: sections, the reader, checks across keys, renamed keys."""

@@ -1,0 +1,24 @@
+"""When the state of a run is saved and how it goes on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from axo.recipe.section import Section
+
+
+class CheckpointSection(Section):
+    save_strategy: Literal["steps", "epoch", "no", "best"] | bool | None = None
+    """When checkpoints are saved; unset: by save_steps or saves_per_epoch, else at each epoch."""
+    save_steps: float | None = Field(default=None, gt=0)
+    """Steps between checkpoints; below 1: share of all steps."""
+    saves_per_epoch: PositiveInt | None = None
+    """Checkpoints in an epoch."""
+    save_total_limit: PositiveInt = 4
+    """Checkpoints that are kept; older ones are removed."""
+    resume_from_checkpoint: str | None = None
+    """Checkpoint folder to go on from."""
+    auto_resume_from_checkpoints: bool = False
+    """Go on from the newest whole checkpoint in output_dir, where there is one."""

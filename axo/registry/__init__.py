@@ -1,0 +1,1 @@
+"""Names to things: the index of everything a recipe can name."""

@@ -1,0 +1,73 @@
+"""THE INDEX: every name a recipe can choose, and the one place that implements it."""
+
+from __future__ import annotations
+
+from axo.registry.registry import Registry
+
+DATASET_FORMATS = Registry(
+    "dataset type",
+    {
+        "alpaca": "axo.data.formats.alpaca:Alpaca",
+        "chat_template": "axo.data.formats.chat_template:ChatTemplate",
+        "completion": "axo.data.formats.completion:Completion",
+        "input_output": "axo.data.formats.input_output:InputOutput",
+        "mapping": "axo.data.formats.mapping:Mapping",
+    },
+)
+"""`mapping` stands for a `type:` that is itself a mapping of `field_*` keys."""
+
+ATTENTION = Registry(
+    "attention implementation",
+    {
+        "eager": "axo.model.attention.upstream:register",
+        "sdpa": "axo.model.attention.upstream:register",
+        "flash_attention_2": "axo.model.attention.upstream:register",
+        "sdpa_varlen": "axo.model.attention.sdpa_varlen:register",
+    },
+)
+"""Each target is called once with the name and makes it known to transformers' AttentionInterface."""
+
+ADAPTERS = Registry(
+    "adapter",
+    {
+        "full": "axo.adapters.full:Full",
+        "lora": "axo.adapters.lora:Lora",
+    },
+)
+"""`full` stands for a recipe without `adapter`."""
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adamw_torch": "axo.optim.adamw:adamw_torch",
+        "adamw_torch_fused": "axo.optim.adamw:adamw_torch_fused",
+    },
+)
+
+SCHEDULES = Registry(
+    "learning rate schedule",
+    {
+        "cosine": "axo.optim.schedules:cosine",
+        "linear": "axo.optim.schedules:linear",
+        "constant": "axo.optim.schedules:constant",
+        "constant_with_warmup": "axo.optim.schedules:constant",
+    },
+)
+
+OBJECTIVES = Registry("objective", {"causal_lm": "axo.objectives.causal_lm:CausalLM"})
+
+ENGINES = Registry(
+    "engine",
+    {
+        "single": "axo.engines.single:Single",
+        "ddp": "axo.engines.ddp:DDP",
+    },
+)
+
+TRACKERS = Registry(
+    "tracker",
+    {
+        "tensorboard": "axo.train.trackers.tensorboard:TensorBoard",
+        "wandb": "axo.train.trackers.wandb:WandB",
+    },
+)

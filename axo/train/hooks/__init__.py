@@ -1,0 +1,1 @@
+"""What happens between steps, one capability a file."""

@@ -1,0 +1,1 @@
+"""Where metrics are sent besides metrics.jsonl."""
