@@ -1,0 +1,58 @@
+# The two commands of the README are `make quickstart` and `make test`; each makes .venv when it is not there.
+#
+# On a GPU machine nothing changes: the package index offers torch's CUDA build there.
+# PYTHON picks the interpreter (3.11 or newer), EXTRAS what is installed, VENV where.
+
+PYTHON ?= python3
+EXTRAS ?= dev
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed-$(EXTRAS)
+WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest
+# Two test processes share two cores: one thread each.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test test-full test-gpu check format bench install clean
+
+quickstart: $(STAMP)
+	OMP_NUM_THREADS= $(BIN)/python recipes/quickstart.py
+
+test: $(STAMP)
+	$(PYTEST) -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
+
+test-full: $(STAMP)
+	$(PYTEST) -m "not gpu" -n $(WORKERS) --dist worksteal
+
+test-gpu: $(STAMP)
+	OMP_NUM_THREADS= $(PYTEST) -m gpu
+
+check: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(PYTEST) -q tests/unit/test_architecture.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/loop.py
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/first_step.py
+	$(BIN)/python benchmarks/merge.py
+
+install: $(STAMP)
+
+# torch goes first and alone: with it in place no later step can resolve another build of it.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import sys; assert sys.version_info >= (3, 11), 'axo needs Python 3.11 or newer: make PYTHON=python3.12'"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis
