@@ -20,5 +20,6 @@ class CheckpointSection(Section):
     """Checkpoints that are kept; older ones are removed."""
     resume_from_checkpoint: str | None = None
     """Checkpoint folder to go on from."""
-    auto_resume_from_checkpoints: bool = False
-    """Go on from the newest whole checkpoint in output_dir, where there is one."""
+    auto_resume_from_checkpoints: bool | None = None
+    """Go on from the newest whole checkpoint in output_dir; unset: yes; `false`: refuse a folder with an unfinished
+    run."""

@@ -1,0 +1,66 @@
+"""What the verbs share: their common parameters, reading a recipe, showing a Plan."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from axo.errors import Finding, RecipeError
+from axo.log import LOG
+
+if TYPE_CHECKING:
+    from axo.plan.plan import Decision, Plan
+    from axo.recipe.read import LoadedRecipe
+
+RecipePath = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="YAML recipe; any of its keys may follow as --key value.")
+]
+Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
+
+
+def load_recipe(recipe: str, overrides: Sequence[str]) -> LoadedRecipe:
+    """Read a recipe with `--key value` and `--set key=value` from the command line; notes go to stderr."""
+    from axo.recipe.read import read_recipe
+
+    if recipe.startswith("-"):
+        hint = f"axo VERB RECIPE {recipe} ..."
+        raise RecipeError([Finding(recipe, "the recipe comes before its keys", hint, file="command line")])
+    loaded = read_recipe(Path(recipe), overrides=overrides)
+    for note in loaded.notes:
+        LOG.info("note: %s", note)
+    return loaded
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """The one line that a program reads."""
+    print(json.dumps(answer, default=str), flush=True)
+
+
+def show_plan(plan: Plan) -> None:
+    """Asked, effective and why of every decision, on stderr: a table on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        _show_table(plan.decisions)
+        return
+    LOG.info("plan:")
+    for decision in plan.decisions:
+        mark = "fallback: " if decision.fallback else ""
+        LOG.info("  %s: %s%s -> %s (%s)", decision.key, mark, decision.asked, decision.effective, decision.why)
+
+
+def _show_table(decisions: Sequence[Decision]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Plan", title_justify="left")
+    for column in ("key", "asked", "effective", "why"):
+        table.add_column(column, overflow="fold")
+    for decision in decisions:
+        style = "yellow" if decision.fallback else None
+        table.add_row(decision.key, decision.asked, decision.effective, decision.why, style=style)
+    Console(stderr=True).print(table)

@@ -1,0 +1,63 @@
+"""The contract between the loop and whatever runs a step: one device, many, or parts of a model each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from axo.types import Batch, Layout, Sums, Update
+
+MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+
+
+class Engine(Protocol):
+    """See docs/decisions/0001-engine-contract.md for what each method must hold on each engine."""
+
+    layout: Layout
+    device: torch.device
+
+    def construct(self) -> AbstractContextManager[None]:
+        """Around loading the model and applying the adapter: the process group exists inside."""
+        ...
+
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
+        """Place the objective, wrap it, make the optimizer, and assert that all of it took effect."""
+        ...
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        """The values of every data rank, one row a rank: the loop's only collective besides the engine's own."""
+        ...
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+        """ALL forwards and backwards of one step; gradients are those of (sum of losses over all ranks) / divisor.
+        Returns this rank's loss sum."""
+        ...
+
+    def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        """Clip, check, step, clear. A non-finite norm raises TrainingError before anything has changed."""
+        ...
+
+    def evaluate(self, batches: Iterable[Batch]) -> Sums:
+        """Sums over all ranks; every rank must bring equally many batches."""
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Trained weights and optimizer state, as safetensors and JSON."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """What save_state wrote, bit by bit."""
+        ...
+
+    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name and whole tensor of every weight of the model, for the final save."""
+        ...
+
+    def close(self) -> None:
+        """Leave the process group, if there is one."""
+        ...

@@ -1,0 +1,92 @@
+"""Every rank holds the whole model; gradients are averaged once a step (torch DistributedDataParallel)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from axo.engines import state, step
+from axo.engines.base import MakeOptimizer
+from axo.types import Batch, Layout, Sums, Update
+
+
+class DDP:
+    """DistributedDataParallel averages gradients over ranks, so the loss is scaled by world_size / divisor."""
+
+    def __init__(self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int) -> None:
+        self._autocast_dtype = autocast_dtype
+        self._timeout = timedelta(seconds=timeout_seconds)
+        self._device_type = device
+
+    @contextmanager
+    def construct(self) -> Iterator[None]:
+        if self._device_type == "cuda":
+            local_rank = dist.get_node_local_rank(fallback_rank=0)
+            torch.cuda.set_device(local_rank)
+            self.device = torch.device("cuda", local_rank)
+        else:
+            self.device = torch.device("cpu")
+        dist.init_process_group("nccl" if self._device_type == "cuda" else "gloo", timeout=self._timeout)
+        rank, world_size = dist.get_rank(), dist.get_world_size()
+        self.layout = Layout(rank=rank, world_size=world_size, dp_rank=rank, dp_size=world_size)
+        yield
+
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
+        self._objective = objective.to(self.device)
+        self._optimizer = make_optimizer(self._objective)
+        self._parameters = list(state.trained_parameters(self._objective).values())
+        self._module = DistributedDataParallel(
+            self._objective,
+            device_ids=[self.device] if self.device.type == "cuda" else None,
+            gradient_as_bucket_view=True,
+        )
+        assert dist.get_world_size() == self.layout.world_size > 1
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
+        rows = [torch.empty_like(mine) for _ in range(self.layout.dp_size)]
+        dist.all_gather(rows, mine)
+        return [row.tolist() for row in rows]
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+        total = torch.zeros((), device=self.device)
+        for index, batch in enumerate(micro_batches):
+            last = index == len(micro_batches) - 1
+            with nullcontext() if last else self._module.no_sync():
+                total += step.backward(
+                    self._module,
+                    batch,
+                    scale=self.layout.dp_size / divisor,
+                    device=self.device,
+                    autocast_dtype=self._autocast_dtype,
+                )
+        return total.item()
+
+    def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
+
+    def evaluate(self, batches: Iterable[Batch]) -> Sums:
+        mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
+        rows = self.gather([mine.loss, mine.count, mine.correct])
+        return Sums(*(sum(column) for column in zip(*rows, strict=True)))
+
+    def save_state(self, folder: Path) -> None:
+        """Rank 0 writes; all ranks hold the same state."""
+        if self.layout.rank == 0:
+            state.save_state(self._objective, self._optimizer, folder)
+
+    def load_state(self, folder: Path) -> None:
+        state.load_state(self._objective, self._optimizer, folder)
+
+    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self._objective.state_dict().items()
+
+    def close(self) -> None:
+        dist.destroy_process_group()

@@ -1,0 +1,61 @@
+"""One device: no process group, no collectives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from axo.engines import state, step
+from axo.engines.base import MakeOptimizer
+from axo.types import Batch, Layout, Sums, Update
+
+
+class Single:
+    """Gradients are those of the loss sum times 1 / divisor; nothing else is done to them."""
+
+    def __init__(self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int) -> None:
+        del timeout_seconds  # there is nobody to wait for
+        self.layout = Layout()
+        self.device = torch.device(device)
+        self._autocast_dtype = autocast_dtype
+
+    def construct(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
+        self._objective = objective.to(self.device)
+        self._optimizer = make_optimizer(self._objective)
+        self._parameters = list(state.trained_parameters(self._objective).values())
+
+    def gather(self, values: Sequence[float]) -> list[list[float]]:
+        return [list(values)]
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+        total = torch.zeros((), device=self.device)
+        for batch in micro_batches:
+            total += step.backward(
+                self._objective, batch, scale=1 / divisor, device=self.device, autocast_dtype=self._autocast_dtype
+            )
+        return total.item()
+
+    def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
+
+    def evaluate(self, batches: Iterable[Batch]) -> Sums:
+        return step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
+
+    def save_state(self, folder: Path) -> None:
+        state.save_state(self._objective, self._optimizer, folder)
+
+    def load_state(self, folder: Path) -> None:
+        state.load_state(self._objective, self._optimizer, folder)
+
+    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from self._objective.state_dict().items()
+
+    def close(self) -> None:
+        return

@@ -1,0 +1,106 @@
+"""Start the workers of this node: in this process for one device, through torchrun's API for several."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from axo.errors import (
+    AxoError,
+    CheckpointError,
+    DataError,
+    HardwareError,
+    LaunchError,
+    RecipeError,
+    Stopped,
+    TrainingError,
+)
+from axo.plan.plan import EnginePlan
+
+GRACE_SECONDS = 600
+"""How long workers may take to finish their step and save after a signal before they are killed."""
+
+
+def launch(engine: EnginePlan, *, write_job: Callable[[Path], None], in_process: Callable[[], None]) -> None:
+    """Run the job to its end. Errors of workers are raised here as if they had happened here.
+
+    `write_job` writes the job file for worker processes; `in_process` runs it for a single device."""
+    os.environ["OMP_NUM_THREADS"] = str(engine.threads)
+    if engine.world_size == 1:
+        in_process()
+        return
+    folder = Path(tempfile.mkdtemp(prefix="axo-workers-"))
+    try:
+        write_job(folder / "job.json")
+        _run_workers(engine, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _run_workers(engine: EnginePlan, folder: Path) -> None:
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # axo reports failures itself
+    start = elastic_launch(_config(engine), entrypoint=sys.executable)
+    try:
+        start("-m", "axo.train.worker", str(folder / "job.json"))
+    except ChildFailedError as error:
+        raise _error_of_workers(folder) or _death(error) from None
+    except SignalException as signal:
+        raise _error_of_workers(folder) or LaunchError(
+            f"signal {signal.sigval} ended the run before its first checkpoint", "run the same command again"
+        ) from None
+
+
+def _config(engine: EnginePlan) -> Any:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    return LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=engine.world_size,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        rdzv_configs={"timeout": engine.timeout_seconds},
+        max_restarts=0,
+        monitor_interval=0.1,
+        shutdown_timeout=GRACE_SECONDS,
+    )
+
+
+def _error_of_workers(folder: Path) -> AxoError | None:
+    """The error that a worker wrote, the most telling first: a cause before the stop that it led to."""
+    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("error-*.json"))]
+    if not reports:
+        return None
+    report = min(reports, key=lambda report: (report["exit_code"] == Stopped.exit_code, report["rank"]))
+    return _revive(report)
+
+
+def _revive(report: dict[str, Any]) -> AxoError:
+    for kind in (DataError, HardwareError, CheckpointError, TrainingError, LaunchError, Stopped):
+        if kind.exit_code == report["exit_code"]:
+            return kind(report["message"], report["hint"])
+    error = AxoError(report["message"], report["hint"])
+    error.exit_code = RecipeError.exit_code
+    return error
+
+
+def _death(error: Any) -> LaunchError:
+    rank, failure = error.get_first_failure()
+    cause = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+    return LaunchError(
+        f"worker {rank} died with {cause}",
+        "its messages stand above; run the same command to go on from the last checkpoint",
+    )

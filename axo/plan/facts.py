@@ -1,0 +1,141 @@
+"""What is true of this machine, the model and the prepared data, found without importing torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from axo.errors import Finding, RecipeError
+
+OPTIONAL_PACKAGES = ("flash-attn", "bitsandbytes", "deepspeed", "liger-kernel", "xformers", "tensorboard", "wandb")
+
+
+@dataclass(frozen=True)
+class Device:
+    """One GPU as NVML sees it."""
+
+    name: str
+    memory_bytes: int
+    compute_capability: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    devices: tuple[Device, ...] = ()
+    cpu_count: int = 1
+    packages: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Installed optional packages and their versions."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Counts of the prepared data."""
+
+    train_samples: int
+    train_tokens: int
+    trained_tokens: int
+    train_packs: int
+    eval_samples: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    hardware: Hardware
+    model_config: Mapping[str, Any] | None = None
+    """config.json of the base model; None where it is not known before the hub was asked."""
+    data: DataFacts | None = None
+
+
+def find_hardware() -> Hardware:
+    """GPUs that CUDA_VISIBLE_DEVICES leaves visible, usable CPUs and optional packages."""
+    return Hardware(devices=_gpus(), cpu_count=_cpu_count(), packages=_packages())
+
+
+def read_model_config(base_model: str, *, revision: str | None = None) -> Mapping[str, Any] | None:
+    """config.json of a model folder as JSON; of a hub model from its cache, or None where it is not there yet.
+
+    Raises RecipeError where the folder has no readable config.json."""
+    folder = Path(base_model)
+    if folder.is_dir():
+        return _parse_config(folder / "config.json")
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(base_model, "config.json", revision=revision) if _is_hub_name(base_model) else None
+    return _parse_config(Path(cached)) if isinstance(cached, str) else None
+
+
+def _parse_config(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        message = f"{path.parent} has no config.json"
+    except (OSError, ValueError) as error:
+        message = f"{path} cannot be read: {error}"
+    hint = "base_model must be a folder saved by transformers (config.json, weights, tokenizer) or a hub name"
+    raise RecipeError([Finding("base_model", message, hint)])
+
+
+def _is_hub_name(name: str) -> bool:
+    return name.count("/") <= 1 and not name.startswith((".", "/", "~"))
+
+
+def _packages() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for name in OPTIONAL_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _gpus() -> tuple[Device, ...]:
+    try:
+        import pynvml
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(_device(pynvml, handle) for handle in _visible(pynvml, handles))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _device(pynvml: Any, handle: Any) -> Device:
+    name = pynvml.nvmlDeviceGetName(handle)
+    return Device(
+        name=name.decode() if isinstance(name, bytes) else name,
+        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+    )
+
+
+def _visible(pynvml: Any, handles: list[Any]) -> list[Any]:
+    """CUDA_VISIBLE_DEVICES as the CUDA driver reads it: indices or UUID prefixes, cut at the first invalid one."""
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        return handles
+    by_uuid = {str(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
+    chosen: list[Any] = []
+    for entry in (part.strip() for part in asked.split(",")):
+        match = [handle for uuid, handle in by_uuid.items() if entry and uuid.startswith(entry)]
+        if entry.isdigit() and int(entry) < len(handles):
+            match = [handles[int(entry)]]
+        if len(match) != 1:
+            break
+        chosen.append(match[0])
+    return chosen
+
+
+def _cpu_count() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,92 @@
+"""The Plan: every value that was decided for a run, and for each decision what was asked, what is done and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+DType = Literal["float32", "bfloat16"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Decision(_Part):
+    """One line of the printed Plan."""
+
+    key: str
+    asked: str
+    effective: str
+    why: str
+    fallback: bool = False
+    """The effective value is not the asked one because the machine or a part cannot do it."""
+
+
+class EnginePlan(_Part):
+    name: Literal["single", "ddp"]
+    device: Literal["cpu", "cuda"]
+    world_size: int
+    """Worker processes on this node."""
+    threads: int
+    """CPU threads of each worker."""
+    timeout_seconds: int
+
+
+class PrecisionPlan(_Part):
+    model_dtype: DType
+    """Storage of the base model; with full fine-tuning also of the trained weights."""
+    adapter_dtype: DType
+    """Storage of adapter weights."""
+    autocast_dtype: DType | None
+    """Matrix products are computed in this dtype where weights are stored wider; None: as stored."""
+    tf32: bool
+
+
+class LossPlan(_Part):
+    chunked: bool
+    num_chunks: int | None
+
+
+class BatchPlan(_Part):
+    micro_batch_size: int
+    gradient_accumulation_steps: int
+    packs_per_step: int
+    """Packs (rows) of one optimizer step over all ranks and micro-batches: the global batch."""
+    eval_batch_size: int
+    sample_packing: bool
+    eval_sample_packing: bool
+    pad_to: int | None
+    """Tokens that every training row is filled up to; None: the longest row of the micro-batch."""
+    pad_to_multiple_of: int | None
+
+
+class Cadence(_Part):
+    """When something happens: every so many steps, at the end of each epoch, or (neither) only at the end."""
+
+    steps: int | None = None
+    epoch: bool = False
+
+
+class StepsPlan(_Part):
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    logging_steps: int
+    evaluate: Cadence | None
+    """None: never."""
+    save: Cadence | None
+    """None: no checkpoints, only the final model."""
+
+
+class Plan(_Part):
+    engine: EnginePlan
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "sdpa_varlen"]
+    precision: PrecisionPlan
+    loss: LossPlan
+    batch: BatchPlan
+    optimizer: str
+    steps: StepsPlan | None
+    """None before the data is prepared."""
+    decisions: tuple[Decision, ...]

@@ -1,0 +1,61 @@
+"""Closed formulas for steps, warmup and cadences; every count is in optimizer steps."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from axo.plan.plan import Cadence
+
+
+def steps_per_epoch(packs: int, *, packs_per_step: int) -> int:
+    """Steps that see every pack once; the last one may be smaller."""
+    return ceil(packs / packs_per_step)
+
+
+def total_steps(*, per_epoch: int, num_epochs: float, max_steps: int | None) -> int:
+    """max_steps, else num_epochs passes rounded up to a whole step (as transformers.Trainer)."""
+    return max_steps if max_steps is not None else ceil(num_epochs * per_epoch)
+
+
+def warmup_steps(total: int, *, steps: int | None, ratio: float | None) -> int:
+    """The asked steps; or ceil(ratio * total) (transformers.TrainingArguments.get_warmup_steps); or Axolotl's
+    default of 3 % and at most 100, where a single step becomes two (axolotl core/builders/base.py)."""
+    if steps is not None:
+        return steps
+    if ratio is not None:
+        return ceil(ratio * total)
+    default = min(int(0.03 * total), 100)
+    return 2 if default == 1 else default
+
+
+def logging_steps(total: int, *, asked: int | None) -> int:
+    """The asked steps, else 0.5 % of all steps, from 1 to 10 (axolotl core/builders/base.py)."""
+    return asked if asked is not None else max(min(int(0.005 * total), 10), 1)
+
+
+def cadence(
+    *,
+    strategy: str | bool | None,
+    steps: float | None,
+    per_epoch: int | None,
+    total: int,
+    num_epochs: float,
+) -> Cadence | None:
+    """When to evaluate or save, in Axolotl's meaning: a number of steps, a share of all steps below 1,
+    or so many times an epoch; by default at the end of each epoch; None for the strategy `no`."""
+    if strategy in ("no", False):
+        return None
+    if steps is not None:
+        return Cadence(steps=max(1, ceil(steps * total) if steps < 1 else int(steps)))
+    if per_epoch is not None and strategy != "epoch":
+        return Cadence(steps=max(1, ceil(total / (per_epoch * num_epochs))))
+    return Cadence(epoch=True)
+
+
+def is_due(when: Cadence | None, *, step: int, epoch_end: bool, last: bool) -> bool:
+    """Whether the cadence falls on the end of this step (counted from 1). The last step is an epoch's end."""
+    if when is None:
+        return False
+    if when.steps is not None and step % when.steps == 0:
+        return True
+    return when.epoch and (epoch_end or last)

@@ -1,0 +1,70 @@
+"""What the loop tells its hooks, and where it stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Protocol
+
+
+@dataclass
+class Progress:
+    """Position of a run: between two steps, never inside one."""
+
+    step: int = 0
+    """Finished optimizer steps."""
+    epoch: int = 0
+    """Epoch of the next step, from 0."""
+    step_in_epoch: int = 0
+    """Steps of this epoch that are finished."""
+    trained_tokens: int = 0
+    """Trained tokens of all finished steps."""
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def at_boundary(self, *, epoch_end: bool) -> Progress:
+        """The position that a checkpoint records: after the last step of an epoch, the next epoch's start."""
+        return replace(self, epoch=self.epoch + 1, step_in_epoch=0) if epoch_end else replace(self)
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """One line of metrics.jsonl."""
+
+    step: int
+    epoch: float
+    """Passes over the data so far."""
+    loss: float
+    """Mean loss of the step's trained tokens in nats, before the update."""
+    lr: float
+    grad_norm: float
+    """Before clipping."""
+    trained_tokens: int
+    """Trained tokens of this step over all ranks."""
+    tokens_per_second: float
+    """Trained tokens over all ranks; evaluation and saving are not in the time."""
+    peak_memory_bytes: int
+    """Of this rank so far: allocated on the GPU, or resident on a CPU."""
+
+
+@dataclass(frozen=True)
+class StepEnd:
+    """A finished step. Hooks may add what they measured to `evaluation`; later hooks see it."""
+
+    metrics: StepMetrics
+    progress: Progress
+    epoch_end: bool
+    last: bool
+    stopping: bool
+    """Somebody asked to stop: save and end."""
+    evaluation: dict[str, float] = field(default_factory=dict[str, float])
+
+
+class Hook(Protocol):
+    """Something that happens between steps, on every rank."""
+
+    def after_step(self, end: StepEnd) -> None: ...
+
+    def close(self) -> None:
+        """The run ends, in whatever way."""
+        ...

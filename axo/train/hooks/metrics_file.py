@@ -1,0 +1,37 @@
+"""metrics.jsonl: one JSON object a step, cut back to the checkpoint on resume."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from axo.train.events import StepEnd
+
+
+class MetricsFile:
+    """Appends a line a step; evaluation results of a step stand on its line as eval_*."""
+
+    def __init__(self, path: Path, *, step: int) -> None:
+        cut_back(path, step=step)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def after_step(self, end: StepEnd) -> None:
+        self._file.write(json.dumps({**asdict(end.metrics), **end.evaluation}) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def cut_back(path: Path, *, step: int) -> None:
+    """Keep the lines of the first `step` steps; a half-written last line goes too."""
+    if not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    draft = path.with_suffix(".tmp")
+    draft.write_text("".join(kept), encoding="utf-8")
+    draft.replace(path)

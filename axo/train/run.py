@@ -1,0 +1,286 @@
+"""Composes one worker: tokenizer, model, adapter, objective, engine, data, hooks, loop, final save."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from axo.adapters.base import Adapter
+from axo.data.collate import collate, micro_batches
+from axo.data.store import Store
+from axo.engines.base import Engine
+from axo.errors import Stopped, TrainingError
+from axo.log import LOG
+from axo.model.load import load_model
+from axo.model.recompute import enable_recompute
+from axo.model.tokenizer import load_tokenizer
+from axo.objectives.causal_lm import CausalLM, check_head
+from axo.objectives.logits import logit_transform
+from axo.optim.groups import parameter_groups
+from axo.optim.schedules import make_schedule
+from axo.plan.plan import Plan
+from axo.recipe.recipe import Recipe, recipe_from_flat
+from axo.registry.tables import ADAPTERS, ENGINES, OPTIMIZERS, TRACKERS
+from axo.train import output_dir
+from axo.train.checkpoint import Checkpoints
+from axo.train.evaluate import Evaluation, evaluate
+from axo.train.events import Hook, Progress
+from axo.train.hooks.console import Console
+from axo.train.hooks.evaluation import EvaluationHook
+from axo.train.hooks.metrics_file import MetricsFile
+from axo.train.hooks.saving import SavingHook
+from axo.train.hooks.tracking import TrackingHook
+from axo.train.job import Job
+from axo.train.loop import Loop, Packs
+from axo.train.orders import PreparedData, open_prepared
+from axo.train.stop import StopFlag
+from axo.types import Batch
+
+
+def run(job: Job) -> None:
+    """Train what the job says, on this rank. Raises Stopped after a saved stop."""
+    recipe, plan = recipe_from_flat(job.recipe), job.plan
+    engine = make_engine(plan)
+    with StopFlag().listen() as stop, engine.construct():
+        _set_up(plan, seed=recipe.run.seed)
+        tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
+        tokenizer.chat_template = job.chat_template
+        make_optimizer = partial(_make_optimizer, recipe=recipe, name=plan.optimizer)
+        engine.prepare(objective, make_optimizer)
+        torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
+        data = _open(job, recipe)
+        checkpoints = _checkpoints(job, recipe, engine, partial(save_model, adapter, objective, tokenizer))
+        progress = checkpoints.load(job.resume) if job.resume else Progress()
+        finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop)
+        if not finished:
+            raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
+        if engine.layout.rank == 0:
+            _finish(Path(recipe.run.output_dir), job, partial(save_model, adapter, objective, tokenizer))
+        engine.gather([0.0])
+        engine.close()
+
+
+def make_engine(plan: Plan) -> Engine:
+    precision = plan.precision.autocast_dtype
+    return ENGINES.load(plan.engine.name)(
+        device=plan.engine.device,
+        autocast_dtype=getattr(torch, precision) if precision else None,
+        timeout_seconds=plan.engine.timeout_seconds,
+    )
+
+
+def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Adapter, CausalLM]:
+    """Tokenizer, adapter and objective, in the order that every engine needs."""
+    tokenizer = load_tokenizer(
+        recipe.tokenizer,
+        base_model=recipe.model.base_model,
+        revision=recipe.model.revision_of_model,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+    model = load_model(
+        recipe.model,
+        dtype=getattr(torch, plan.precision.model_dtype),
+        attn_implementation=plan.attn_implementation,
+        vocab_size=len(tokenizer),
+        device=str(device),
+        seed=recipe.run.seed,
+    )
+    adapter: Adapter = ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters)
+    trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
+    if recipe.precision.gradient_checkpointing:
+        enable_recompute(trained)
+    objective = CausalLM(
+        trained,
+        chunked=plan.loss.chunked,
+        num_chunks=plan.loss.num_chunks,
+        attn_implementation=plan.attn_implementation,
+        transform=logit_transform(model.config),
+    )
+    if plan.loss.chunked:
+        check_head(objective)
+    return tokenizer, adapter, objective
+
+
+def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:
+    """What others load: adapter or model, with tokenizer and chat template beside it."""
+    adapter.save(objective.model, folder)
+    tokenizer.save_pretrained(folder)
+
+
+def batch_maker(
+    store: Store, *, pad_token_id: int, engine: Engine, rows: int, length: int | None, multiple_of: int | None
+) -> Callable[[Packs], list[Batch]]:
+    """Packs of all ranks -> this rank's micro-batches of `rows` rows."""
+    layout = engine.layout
+
+    def make(packs: Packs) -> list[Batch]:
+        mine = micro_batches(packs, rank=layout.dp_rank, world_size=layout.dp_size, micro_batch_size=rows)
+        return [
+            collate(store, group, pad_token_id=pad_token_id, length=length, multiple_of=multiple_of) for group in mine
+        ]
+
+    return make
+
+
+def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_id: int) -> Callable[[], Evaluation]:
+    """A function that scores the whole evaluation data once."""
+    assert data.eval_order is not None
+    order = data.eval_order
+    make = batch_maker(
+        data.eval_store,
+        pad_token_id=pad_token_id,
+        engine=engine,
+        rows=plan.batch.eval_batch_size,
+        length=None,
+        multiple_of=plan.batch.pad_to_multiple_of,
+    )
+    return lambda: evaluate(engine, make(list(order.packs)))
+
+
+def _train(
+    job: Job,
+    recipe: Recipe,
+    engine: Engine,
+    objective: CausalLM,
+    data: PreparedData,
+    tokenizer: Any,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    stop: StopFlag,
+) -> bool:
+    plan, steps = job.plan, job.plan.steps
+    assert steps is not None
+    if data.train_order.steps_per_epoch != steps.steps_per_epoch:
+        raise TrainingError(
+            f"the Plan says {steps.steps_per_epoch} steps an epoch, the data gives {data.train_order.steps_per_epoch}"
+        )
+    loop = Loop(
+        engine=engine,
+        objective=objective,
+        order=data.train_order,
+        collate=batch_maker(
+            data.train_store,
+            pad_token_id=tokenizer.pad_token_id,
+            engine=engine,
+            rows=plan.batch.micro_batch_size,
+            length=plan.batch.pad_to,
+            multiple_of=plan.batch.pad_to_multiple_of,
+        ),
+        learning_rate=make_schedule(recipe.optim, total_steps=steps.total_steps, warmup_steps=steps.warmup_steps),
+        total_steps=steps.total_steps,
+        max_grad_norm=recipe.optim.max_grad_norm,
+        stop=stop,
+    )
+    hooks = _hooks(job, recipe, engine, data, checkpoints, progress, pad_token_id=tokenizer.pad_token_id)
+    try:
+        return loop.train(progress, hooks)
+    finally:
+        for hook in hooks:
+            hook.close()
+
+
+def _hooks(
+    job: Job,
+    recipe: Recipe,
+    engine: Engine,
+    data: PreparedData,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    *,
+    pad_token_id: int,
+) -> list[Hook]:
+    """Evaluation first, so that its results stand on the step's line; saving last, so that the line is there."""
+    steps = job.plan.steps
+    assert steps is not None
+    hooks: list[Hook] = []
+    if steps.evaluate is not None and data.eval_order is not None:
+        score = make_evaluate(data, job.plan, engine=engine, pad_token_id=pad_token_id)
+        hooks.append(EvaluationHook(score, when=steps.evaluate))
+    if engine.layout.rank == 0:
+        folder = Path(recipe.run.output_dir)
+        hooks.append(MetricsFile(folder / output_dir.METRICS, step=progress.step))
+        hooks.append(Console(total_steps=steps.total_steps, logging_steps=steps.logging_steps))
+        hooks.extend(_trackers(job, recipe, folder, step=progress.step, logging_steps=steps.logging_steps))
+    hooks.append(SavingHook(checkpoints, when=steps.save))
+    return hooks
+
+
+def _trackers(job: Job, recipe: Recipe, folder: Path, *, step: int, logging_steps: int) -> list[Hook]:
+    section = recipe.tracking
+    use_wandb = bool(section.wandb_project) if section.use_wandb is None else section.use_wandb
+    wanted = {"tensorboard": section.use_tensorboard, "wandb": use_wandb}
+    hooks: list[Hook] = []
+    for name in (name for name, asked in wanted.items() if asked):
+        try:
+            tracker = TRACKERS.load(name)(section, output_dir=folder, recipe=job.recipe, step=step)
+        except Exception as error:  # a foreign library may raise anything; training must go on
+            LOG.warning("%s cannot be used and is switched off: %s", name, error)
+            continue
+        hooks.append(TrackingHook(tracker, logging_steps=logging_steps))
+    return hooks
+
+
+def _open(job: Job, recipe: Recipe) -> PreparedData:
+    return open_prepared(
+        job.train_store,
+        job.eval_store,
+        data=recipe.data,
+        section=recipe.batch,
+        batch=job.plan.batch,
+        seed=recipe.run.seed,
+    )
+
+
+def _checkpoints(job: Job, recipe: Recipe, engine: Engine, write_model: Callable[[Path], None]) -> Checkpoints:
+    facts = {
+        "trajectory": job.trajectory,
+        "inputs": job.inputs,
+        "world_size": engine.layout.world_size,
+        "threads": torch.get_num_threads(),
+        "attn_implementation": job.plan.attn_implementation,
+    }
+    return Checkpoints(
+        root=Path(recipe.run.output_dir),
+        engine=engine,
+        save_total_limit=recipe.checkpoint.save_total_limit,
+        facts=facts,
+        write_model=write_model,
+    )
+
+
+def _make_optimizer(objective: torch.nn.Module, *, recipe: Recipe, name: str) -> torch.optim.Optimizer:
+    section = recipe.optim
+    return OPTIMIZERS.load(name)(
+        parameter_groups(objective, weight_decay=section.weight_decay),
+        lr=section.learning_rate,
+        betas=(section.adam_beta1, section.adam_beta2),
+        eps=section.adam_epsilon,
+    )
+
+
+def _set_up(plan: Plan, *, seed: int) -> None:
+    torch.set_num_threads(plan.engine.threads)
+    torch.backends.cuda.matmul.allow_tf32 = plan.precision.tf32
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _finish(folder: Path, job: Job, write_model: Callable[[Path], None]) -> None:
+    """Write the trained adapter or model beside the run's files, then mark the run as finished."""
+    draft = folder / ".final.writing"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    write_model(draft)
+    for path in draft.iterdir():
+        path.replace(folder / path.name)
+    draft.rmdir()
+    output_dir.record(folder, trajectory=job.trajectory, status="finished")
+    LOG.info("saved %s", folder)

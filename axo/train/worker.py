@@ -1,0 +1,46 @@
+"""One worker process: `python -m axo.train.worker JOB.json`, started by axo.launch."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from axo import log
+from axo.errors import AxoError, HardwareError
+from axo.train.job import Job
+from axo.train.run import run
+
+
+def work(job: Job) -> None:
+    """Run the job; running out of memory becomes an error with the Plan's numbers."""
+    try:
+        run(job)
+    except torch.OutOfMemoryError as error:
+        batch = job.plan.batch
+        rows = f"{batch.micro_batch_size} rows of {batch.pad_to or 'up to sequence_len'} tokens"
+        raise HardwareError(
+            f"out of memory with micro_batch_size {batch.micro_batch_size} ({rows}), weights in "
+            f"{job.plan.precision.model_dtype}: {str(error).splitlines()[0]}",
+            "lower micro_batch_size and raise gradient_accumulation_steps, or set gradient_checkpointing: true",
+        ) from error
+
+
+def main() -> None:
+    """Write an error where the parent finds it, and exit with its code."""
+    path = Path(sys.argv[1])
+    rank = int(os.environ.get("RANK", "0"))
+    log.set_up(rank=rank)
+    try:
+        work(Job.read(path))
+    except AxoError as error:
+        report = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint, "rank": rank}
+        (path.parent / f"error-{rank:05d}.json").write_text(json.dumps(report))
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Recipe -> tokenizer, prepared data and the whole Plan: what train, preprocess and evaluate share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from axo.data.prepare import Prepared, prepare
+from axo.data.templates import resolve_chat_template
+from axo.errors import DataError
+from axo.model.tokenizer import load_tokenizer
+from axo.plan.facts import DataFacts, Facts, find_hardware, read_model_config
+from axo.plan.plan import Plan
+from axo.plan.resolve import resolve
+from axo.recipe.recipe import Recipe
+from axo.train.orders import open_prepared
+
+DEFAULT_PREPARED = "last_run_prepared"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Everything that is known before a worker starts."""
+
+    plan: Plan
+    tokenizer: Any
+    train: Prepared
+    evaluation: Prepared | None
+
+
+def find_facts(recipe: Recipe) -> Facts:
+    """Facts about this machine and the base model."""
+    source = recipe.model.base_model_config or recipe.model.base_model
+    config = read_model_config(source, revision=recipe.model.revision_of_model)
+    return Facts(hardware=find_hardware(), model_config=config)
+
+
+def prepare_run(recipe: Recipe, *, show: Callable[[str], None] | None = None) -> Preparation:
+    """Resolve, prepare the data (or find it prepared) and resolve again with its counts."""
+    facts = find_facts(recipe)
+    plan = resolve(recipe, facts)
+    tokenizer = tokenizer_of(recipe)
+    train, evaluation = _prepare_data(recipe, tokenizer, show=show)
+    complete = Facts(facts.hardware, facts.model_config, _count(recipe, plan, train, evaluation))
+    return Preparation(resolve(recipe, complete), tokenizer, train, evaluation)
+
+
+def tokenizer_of(recipe: Recipe) -> Any:
+    """The recipe's tokenizer with its effective chat template (which may be none)."""
+    tokenizer = load_tokenizer(
+        recipe.tokenizer,
+        base_model=recipe.model.base_model,
+        revision=recipe.model.revision_of_model,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+    section = recipe.tokenizer
+    if section.chat_template or section.chat_template_jinja or tokenizer.chat_template:
+        tokenizer.chat_template = resolve_chat_template(
+            section.chat_template, section.chat_template_jinja, tokenizer=tokenizer
+        )
+    return tokenizer
+
+
+def _prepare_data(
+    recipe: Recipe, tokenizer: Any, *, show: Callable[[str], None] | None
+) -> tuple[Prepared, Prepared | None]:
+    root = Path(recipe.data.dataset_prepared_path or DEFAULT_PREPARED)
+    sets = (recipe.data.datasets, recipe.data.test_datasets)
+    train, evaluation = (
+        None
+        if entries is None
+        else prepare(
+            entries,
+            data=recipe.data,
+            tokenizer_section=recipe.tokenizer,
+            tokenizer=tokenizer,
+            root=root,
+            progress=show,
+        )
+        for entries in sets
+    )
+    assert train is not None
+    return train, evaluation
+
+
+def _count(recipe: Recipe, plan: Plan, train: Prepared, evaluation: Prepared | None) -> DataFacts:
+    data = open_prepared(
+        train.path,
+        None if evaluation is None else evaluation.path,
+        data=recipe.data,
+        section=recipe.batch,
+        batch=plan.batch,
+        seed=recipe.run.seed,
+    )
+    if not data.train_order.packs:
+        raise DataError(
+            f"no sample is left to train: val_set_size {recipe.data.val_set_size:g} holds all of them out",
+            "lower val_set_size",
+        )
+    indices = [index for pack in data.train_order.packs for index in pack]
+    return DataFacts(
+        train_samples=len(indices),
+        train_tokens=int(data.train_store.lengths[indices].sum()),
+        trained_tokens=int(data.train_store.trained[indices].sum()),
+        train_packs=len(data.train_order.packs),
+        eval_samples=0 if data.eval_order is None else sum(len(pack) for pack in data.eval_order.packs),
+    )

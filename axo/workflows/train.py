@@ -1,0 +1,116 @@
+"""`axo train`: prepare, claim the output folder, launch the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+import axo
+from axo.launch.local import launch
+from axo.plan.plan import Plan
+from axo.recipe.read import LoadedRecipe, write_recipe
+from axo.recipe.recipe import Recipe
+from axo.train import output_dir
+from axo.train.checkpoint import write_json
+from axo.train.job import Job
+from axo.workflows.prepare import Preparation, prepare_run
+
+RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How `axo train` ended."""
+
+    output_dir: Path
+    total_steps: int
+    kind: Literal["new", "resume", "finished"]
+
+
+def train(
+    loaded: LoadedRecipe, *, fresh: bool, show_plan: Callable[[Plan], None], show: Callable[[str], None]
+) -> Trained:
+    """Train a recipe to its end, going on where an unfinished run of it stopped."""
+    recipe = loaded.recipe
+    folder = Path(recipe.run.output_dir)
+    with output_dir.locked(folder):
+        prepared = prepare_run(recipe, show=show)
+        show_plan(prepared.plan)
+        trajectory = output_dir.trajectory_of(
+            _flat_values(recipe), data_key=_data_key(prepared), packs_per_step=prepared.plan.batch.packs_per_step
+        )
+        start = output_dir.decide_start(
+            folder,
+            trajectory=trajectory,
+            auto_resume=recipe.checkpoint.auto_resume_from_checkpoints,
+            resume_from=recipe.checkpoint.resume_from_checkpoint,
+            fresh=fresh,
+        )
+        assert prepared.plan.steps is not None
+        if start.kind != "finished":
+            if start.checkpoint is not None:
+                show(f"going on from {start.checkpoint}")
+            _run(loaded, prepared, start, trajectory)
+    return Trained(folder, prepared.plan.steps.total_steps, start.kind)
+
+
+def _run(
+    loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]
+) -> None:
+    recipe = loaded.recipe
+    job = Job(
+        recipe=loaded.flat,
+        plan=prepared.plan,
+        train_store=prepared.train.path.resolve(),
+        eval_store=None if prepared.evaluation is None else prepared.evaluation.path.resolve(),
+        chat_template=prepared.tokenizer.chat_template,
+        resume=start.checkpoint,
+        trajectory=trajectory,
+        inputs=_inputs(recipe, prepared),
+    )
+    _write_papers(loaded, job)
+    launch(prepared.plan.engine, write_job=job.write, in_process=lambda: _work(job))
+
+
+def _work(job: Job) -> None:
+    from axo.train.worker import work
+
+    work(job)
+
+
+def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
+    """recipe.yaml, plan.json, manifest.json and run.json: what the folder says about its run."""
+    folder = Path(loaded.recipe.run.output_dir)
+    write_recipe(loaded.flat, folder / "recipe.yaml")
+    write_json(folder / "plan.json", job.plan.model_dump(mode="json"))
+    write_json(folder / "manifest.json", job.inputs)
+    output_dir.record(folder, trajectory=job.trajectory, status="running")
+
+
+def _flat_values(recipe: Recipe) -> dict[str, Any]:
+    """Every key of every section with its value or default."""
+    sections = recipe.model_dump(mode="json")
+    return {key: value for section in sections.values() for key, value in section.items()}
+
+
+def _data_key(prepared: Preparation) -> str:
+    return prepared.train.key
+
+
+def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
+    """What the run was made from: content keys of data (which cover the tokenizer), versions, seed."""
+    versions = {"axo": axo.__version__}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "seed": recipe.run.seed,
+        "train_data": prepared.train.key,
+        "eval_data": None if prepared.evaluation is None else prepared.evaluation.key,
+        "versions": versions,
+    }
