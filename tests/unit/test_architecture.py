@@ -51,7 +51,7 @@ WRITES_ENVIRONMENT = ("axo.launch",)
 SEES_WHOLE_RECIPE = ("axo.cli", "axo.workflows", "axo.recipe", "axo.plan.resolve", "axo.train.run")
 PICKLES = {"cloudpickle", "dill", "joblib", "pickle"}
 READS_PICKLES = ("axo.engines.deepspeed",)
-VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler"}
+VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "handler"}
 
 Sources = Mapping[str, str]
 Check = Callable[[Sources], list[str]]
