@@ -17,10 +17,10 @@ pytest.importorskip("hatchling", reason="the wheel is built with hatchling, part
 
 def run(*command: str | Path, cwd: Path) -> str:
     """stdout of a command that must succeed, in an environment that knows nothing of the repository."""
-    kept = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}}
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=kept, capture_output=True, text=True, check=False
-    )
+    dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    kept = {key: value for key, value in os.environ.items() if key not in dropped}
+    words = [str(part) for part in command]
+    done = subprocess.run(words, cwd=cwd, env=kept, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
@@ -36,9 +36,7 @@ def environment(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("axo-*.whl")
     env = folder / "env"
     venv.create(env, with_pip=False)
-    site = Path(
-        run(env / "bin" / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=env).strip()
-    )
+    (site,) = env.glob("lib/python*/site-packages")
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
     run(*pip, "--python", env / "bin" / "python", "install", "--no-deps", "--no-index", wheel, cwd=folder)
     return env
@@ -68,18 +66,8 @@ def test_the_wheel_ships_every_recipe_template_and_deepspeed_config(environment:
 def test_the_installed_axo_trains_a_shipped_recipe(environment: Path, tmp_path: Path) -> None:
     axo = environment / "bin" / "axo"
     run(axo, "tiny-model", "base", cwd=tmp_path)
-    run(
-        axo,
-        "train",
-        "recipes/quickstart.yaml",
-        "--base-model",
-        "base",
-        "--output-dir",
-        "out",
-        "--max-steps",
-        "2",
-        cwd=tmp_path,
-    )
+    keys = ("--base-model", "base", "--output-dir", "out", "--max-steps", "2")
+    run(axo, "train", "recipes/quickstart.yaml", *keys, cwd=tmp_path)
     lines = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1, 2]
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
