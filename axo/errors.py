@@ -35,7 +35,7 @@ class Finding:
     """One fault of a recipe: where it stands, what was found, what was expected, what to do."""
 
     key: str
-    """Dotted path of the key, e.g. `datasets.0.path`."""
+    """Dotted path of the key, e.g. `datasets.0.path`; empty where the whole file is meant."""
     message: str
     hint: str | None = None
     file: str | None = None
@@ -44,7 +44,7 @@ class Finding:
     def __str__(self) -> str:
         place = self.file or "recipe"
         place = f"{place}:{self.line}" if self.line is not None else place
-        text = f"{place}: {self.key}: {self.message}"
+        text = ": ".join(part for part in (place, self.key, self.message) if part)
         return text if self.hint is None else f"{text}\n  {self.hint}"
 
 

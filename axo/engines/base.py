@@ -25,8 +25,8 @@ class Engine(Protocol):
         """Around loading the model and applying the adapter: the process group exists inside."""
         ...
 
-    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
-        """Place the objective, wrap it, make the optimizer, and assert that all of it took effect."""
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
+        """Place the objective, wrap it, make the optimizer (None: only evaluate), and assert that it took effect."""
         ...
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:

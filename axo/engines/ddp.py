@@ -38,9 +38,9 @@ class DDP:
         self.layout = Layout(rank=rank, world_size=world_size, dp_rank=rank, dp_size=world_size)
         yield
 
-    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
         self._objective = objective.to(self.device)
-        self._optimizer = make_optimizer(self._objective)
+        self._optimizer = make_optimizer(self._objective) if make_optimizer else None
         self._parameters = list(state.trained_parameters(self._objective).values())
         self._module = DistributedDataParallel(
             self._objective,
@@ -70,6 +70,7 @@ class DDP:
         return total.item()
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        assert self._optimizer is not None
         return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
@@ -79,10 +80,12 @@ class DDP:
 
     def save_state(self, folder: Path) -> None:
         """Rank 0 writes; all ranks hold the same state."""
+        assert self._optimizer is not None
         if self.layout.rank == 0:
             state.save_state(self._objective, self._optimizer, folder)
 
     def load_state(self, folder: Path) -> None:
+        assert self._optimizer is not None
         state.load_state(self._objective, self._optimizer, folder)
 
     def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:

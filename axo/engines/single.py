@@ -26,9 +26,9 @@ class Single:
     def construct(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer) -> None:
+    def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
         self._objective = objective.to(self.device)
-        self._optimizer = make_optimizer(self._objective)
+        self._optimizer = make_optimizer(self._objective) if make_optimizer else None
         self._parameters = list(state.trained_parameters(self._objective).values())
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
@@ -43,15 +43,18 @@ class Single:
         return total.item()
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        assert self._optimizer is not None
         return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         return step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
 
     def save_state(self, folder: Path) -> None:
+        assert self._optimizer is not None
         state.save_state(self._objective, self._optimizer, folder)
 
     def load_state(self, folder: Path) -> None:
+        assert self._optimizer is not None
         state.load_state(self._objective, self._optimizer, folder)
 
     def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:

@@ -24,8 +24,6 @@ class BatchSection(Section):
     """Pack samples in their order instead of by best fit."""
     sample_packing_group_size: PositiveInt = 100_000
     """Samples that are packed together at a time."""
-    sample_packing_bin_size: PositiveInt = 200
-    """Accepted for Axolotl recipes; axo's packing has no limit of samples in a pack."""
     pad_to_sequence_len: bool | None = None
     """Fill every row up to sequence_len; unset: yes with sample_packing."""
     pad_to_multiple_of: PositiveInt | None = None

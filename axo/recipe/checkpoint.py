@@ -10,7 +10,7 @@ from axo.recipe.section import Section
 
 
 class CheckpointSection(Section):
-    save_strategy: Literal["steps", "epoch", "no", "best"] | bool | None = None
+    save_strategy: Literal["steps", "epoch", "no"] | None = None
     """When checkpoints are saved; unset: by save_steps or saves_per_epoch, else at each epoch."""
     save_steps: float | None = Field(default=None, gt=0)
     """Steps between checkpoints; below 1: share of all steps."""

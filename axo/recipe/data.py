@@ -96,5 +96,3 @@ class DataSection(Section):
     """Train prompts and user turns too."""
     shuffle_merged_datasets: bool = True
     """Shuffle the joined samples, with `seed`."""
-    dataset_num_proc: PositiveInt | None = None
-    """Accepted for Axolotl recipes; the tokenizer uses all threads in one process."""

@@ -10,7 +10,7 @@ from axo.recipe.section import Section
 
 
 class EvaluationSection(Section):
-    eval_strategy: Literal["steps", "epoch", "no"] | bool | None = None
+    eval_strategy: Literal["steps", "epoch", "no"] | None = None
     """When the evaluation data is scored; unset: by eval_steps or evals_per_epoch, else at each epoch."""
     eval_steps: float | None = Field(default=None, gt=0)
     """Steps between evaluations; below 1: share of all steps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from axo.recipe.section import Section
 
@@ -15,8 +15,6 @@ class PrecisionSection(Section):
     tf32: bool | Literal["auto"] = "auto"
     """TensorFloat-32 matrix products of float32 on NVIDIA GPUs; `auto`: allowed where bf16 is computed."""
     master_weights: Literal["float32"] | None = None
-    """`float32` keeps trained weights in float32 while computing in bfloat16; unset: as computed (adapters: float32)."""
+    """`float32` keeps trained weights in float32 and computes in bfloat16; unset: as computed (adapters: float32)."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
-    gradient_checkpointing_kwargs: dict[str, Any] | None = None
-    """Accepted for Axolotl recipes; axo always recomputes without re-entering autograd."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from axo.errors import Finding, RecipeError
 from axo.recipe.adapters import AdapterSection
 from axo.recipe.batch import BatchSection
 from axo.recipe.checkpoint import CheckpointSection
 from axo.recipe.data import DataSection
 from axo.recipe.engines import EngineSection
 from axo.recipe.evaluation import EvaluationSection
+from axo.recipe.faults import faults
 from axo.recipe.model import ModelSection
 from axo.recipe.objectives import ObjectiveSection
 from axo.recipe.optim import OptimSection
 from axo.recipe.precision import PrecisionSection
 from axo.recipe.quantization import QuantizationSection
+from axo.recipe.renamed import known_names
 from axo.recipe.run import RunSection
-from axo.recipe.section import Section
+from axo.recipe.section import Section, alternatives
 from axo.recipe.tokenizer import TokenizerSection
 from axo.recipe.tracking import TrackingSection
+from axo.registry.registry import did_you_mean
 
 
 class Recipe(Section):
@@ -36,3 +45,47 @@ class Recipe(Section):
     checkpoint: CheckpointSection
     evaluation: EvaluationSection
     tracking: TrackingSection
+
+
+SECTIONS: Mapping[str, type[Section]] = {
+    name: cast("type[Section]", field.annotation) for name, field in Recipe.model_fields.items()
+}
+_OWNERS: Mapping[str, str] = {key: name for name, section in SECTIONS.items() for key in section.model_fields}
+
+
+def owner_of(key: str) -> str | None:
+    """Name of the section that owns a top-level key, or None for a key that no section has."""
+    return _OWNERS.get(key)
+
+
+def is_switch(key: str) -> bool:
+    """Whether a top-level key takes true or false."""
+    owner = owner_of(key)
+    return owner is not None and bool in alternatives(SECTIONS[owner].model_fields[key].annotation)
+
+
+def recipe_from_flat(flat: Mapping[str, Any]) -> Recipe:
+    """The recipe of a resolved flat mapping, as LoadedRecipe.flat has it. Raises RecipeError with all type faults."""
+    recipe = build(flat)
+    if isinstance(recipe, Recipe):
+        return recipe
+    raise RecipeError(recipe)
+
+
+def build(flat: Mapping[str, Any]) -> Recipe | list[Finding]:
+    """The recipe, or every unknown key, missing key and wrong type at once."""
+    shares: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    findings: list[Finding] = []
+    for key, value in flat.items():
+        owner = owner_of(key)
+        if owner is None:
+            findings.append(Finding(key, "unknown key", did_you_mean(key, (*_OWNERS, *known_names()))))
+        else:
+            shares[owner][key] = value
+    sections: dict[str, Section] = {}
+    for name, section in SECTIONS.items():
+        try:
+            sections[name] = section.model_validate(shares[name])
+        except ValidationError as error:
+            findings.extend(faults(error, section=section, given=shares[name]))
+    return findings or Recipe.model_construct(**cast("dict[str, Any]", sections))

@@ -20,5 +20,3 @@ class RunSection(Section):
     """Seed of shuffling, splitting, initialisation and dropout; recorded with the run."""
     fallbacks: Literal["allow", "refuse"] = "allow"
     """`refuse` turns every fallback that the Plan would choose into an error."""
-    strict: bool = False
-    """Accepted for Axolotl recipes; axo always refuses unknown keys."""

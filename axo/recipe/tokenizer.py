@@ -23,8 +23,6 @@ class SpecialTokens(Section):
 class TokenizerSection(Section):
     tokenizer_config: str | None = None
     """Folder or hub name of the tokenizer; unset: base_model."""
-    tokenizer_type: str | None = None
-    """Accepted for Axolotl recipes (`AutoTokenizer`, `LlamaTokenizer`, ...); the tokenizer's own files decide."""
     special_tokens: SpecialTokens | None = None
     """Special tokens to set; one that is not in the vocabulary is added and the embeddings grow."""
     tokens: list[str] | None = None

@@ -27,7 +27,3 @@ class TrackingSection(Section):
     """Id of the run at Weights & Biases, to go on with it."""
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     """Whether Weights & Biases sends, stores or does nothing."""
-    wandb_watch: str | None = None
-    """Accepted for Axolotl recipes; axo does not record gradients there."""
-    wandb_log_model: str | None = None
-    """Accepted for Axolotl recipes; axo does not upload checkpoints there."""

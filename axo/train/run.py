@@ -96,8 +96,13 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
     trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
     if recipe.precision.gradient_checkpointing:
         enable_recompute(trained)
+    return tokenizer, adapter, make_objective(trained, plan)
+
+
+def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
+    """The objective of a causal model; its chunked loss is compared with the model's own logits first."""
     objective = CausalLM(
-        trained,
+        model,
         chunked=plan.loss.chunked,
         num_chunks=plan.loss.num_chunks,
         attn_implementation=plan.attn_implementation,
@@ -105,7 +110,7 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
     )
     if plan.loss.chunked:
         check_head(objective)
-    return tokenizer, adapter, objective
+    return objective
 
 
 def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from axo.errors import CheckpointError, RecipeError
-from axo.errors import Finding as RecipeFinding
+import torch
+
+from axo.errors import CheckpointError, Finding, RecipeError
+from axo.model.load import load_model
+from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
+from axo.registry.tables import ADAPTERS
 from axo.train.evaluate import Evaluation
+from axo.train.orders import PreparedData, open_prepared
+from axo.train.run import make_engine, make_evaluate, make_objective
 from axo.workflows.prepare import Preparation, prepare_run
 
 
 def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Evaluation:
     """Score the recipe's evaluation data on one device with what was trained, or with base_model alone."""
+    folder = None if base else trained_folder(recipe)
     prepared = prepare_run(recipe, show=show)
-    from axo.train.orders import open_prepared
-
     data = open_prepared(
         prepared.train.path,
         None if prepared.evaluation is None else prepared.evaluation.path,
@@ -27,12 +32,8 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
     )
     if data.eval_order is None:
         message = "the recipe holds no evaluation data"
-        raise RecipeError([RecipeFinding("val_set_size", message, "set val_set_size or test_datasets")])
-    return _score(recipe, prepared, data, base=base)
-
-
-def _score(recipe: Recipe, prepared: Preparation, data: object, *, base: bool) -> Evaluation:
-    raise NotImplementedError
+        raise RecipeError([Finding("val_set_size", message, "set val_set_size or test_datasets")])
+    return _score(recipe, prepared, data, folder=folder)
 
 
 def trained_folder(recipe: Recipe) -> Path:
@@ -42,3 +43,36 @@ def trained_folder(recipe: Recipe) -> Path:
     if not (folder / wanted).is_file():
         raise CheckpointError(f"{folder} has no {wanted}: nothing was trained there", "run `axo train` first")
     return folder
+
+
+def _score(recipe: Recipe, prepared: Preparation, data: PreparedData, *, folder: Path | None) -> Evaluation:
+    plan = _on_one_device(prepared.plan)
+    engine = make_engine(plan)
+    with engine.construct():
+        model = load_trained(recipe, plan, vocab_size=len(prepared.tokenizer), device=str(engine.device), folder=folder)
+        engine.prepare(make_objective(model, plan), None)
+    return make_evaluate(data, plan, engine=engine, pad_token_id=prepared.tokenizer.pad_token_id)()
+
+
+def load_trained(
+    recipe: Recipe, plan: Plan, *, vocab_size: int, device: str, folder: Path | None
+) -> torch.nn.Module:
+    """base_model, with the adapter of `folder` or replaced by the model of `folder` (None: base_model alone)."""
+    is_adapter = recipe.adapters.adapter is not None
+    model = load_model(
+        recipe.model,
+        source=None if folder is None or is_adapter else str(folder),
+        dtype=getattr(torch, plan.precision.model_dtype),
+        attn_implementation=plan.attn_implementation,
+        vocab_size=vocab_size,
+        device=device,
+        seed=recipe.run.seed,
+    )
+    if folder is None or not is_adapter:
+        return model
+    return ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters).load(model, folder)
+
+
+def _on_one_device(plan: Plan) -> Plan:
+    engine = plan.engine.model_copy(update={"name": "single", "world_size": 1})
+    return plan.model_copy(update={"engine": engine})
