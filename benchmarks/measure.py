@@ -29,7 +29,9 @@ class Target:
 
     def __str__(self) -> str:
         sign = "<=" if self.at_most else ">="
-        return f"{self.what}: {self.value:.3g} {self.unit} (must be {sign} {self.bound:g}): {'yes' if self.met else 'NO'}"
+        return (
+            f"{self.what}: {self.value:.3g} {self.unit} (must be {sign} {self.bound:g}): {'yes' if self.met else 'NO'}"
+        )
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
