@@ -9,9 +9,10 @@ import numpy as np
 
 WORDS = (
     "the a of to and in is that it was for on are with as his they be at one have this from or had by hot but some "
-    "what there we can out other were all your when up use word how said an each she which do their time if will way about "
-    "many then them would write like so these her long make thing see him two has look more day could go come did my "
-    "sound no most number who over know water than call first people may down side been now find any new work part"
+    "what there we can out other were all your when up use word how said an each she which do their time if will "
+    "way about many then them would write like so these her long make thing see him two has look more day could go "
+    "come did my sound no most number who over know water than call first people may down side been now find any "
+    "new work part"
 ).split()
 MEDIAN_WORDS = 60
 SPREAD = 0.8

@@ -18,6 +18,7 @@ from setting import make_folder, prepare
 
 BOUND_SECONDS = 6.0
 MODEL = {"vocab_size": 512, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4}
+LORA = ("--adapter", "lora", "--lora-r", "8", "--lora-alpha", "16", "--lora-target-linear", "true")
 IMPORTS = "import torch; from transformers import LlamaForCausalLM, PreTrainedTokenizerFast"
 
 
@@ -34,20 +35,7 @@ def main() -> int:
         for run in range(arguments.runs):
             firsts["imports"].append(imports_alone())
             firsts["full"].append(first_step(recipe, folder / f"full-{run}"))
-            firsts["lora"].append(
-                first_step(
-                    recipe,
-                    folder / f"lora-{run}",
-                    "--adapter",
-                    "lora",
-                    "--lora-r",
-                    "8",
-                    "--lora-alpha",
-                    "16",
-                    "--lora-target-linear",
-                    "true",
-                )  # fmt: skip
-            )
+            firsts["lora"].append(first_step(recipe, folder / f"lora-{run}", *LORA))
     medians = {what: median(seconds) for what, seconds in firsts.items()}
     return report(
         "first_step",

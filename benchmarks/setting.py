@@ -1,4 +1,4 @@
-"""A run of axo that a benchmark holds in its hands: recipe, data and model in one folder, the loop without its hooks."""
+"""A run of axo that a benchmark holds in its hands: recipe, data and model in one folder, the loop without hooks."""
 
 from __future__ import annotations
 

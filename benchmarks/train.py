@@ -1,7 +1,7 @@
 """Seconds per trained token on packed chats: axo, transformers.Trainer padded and flattened, and trl's packing.
 
-All train the same samples of the same tiny model once, in float32, with the same optimizer and number of threads, each in a
-process of its own, in rounds. The first tenth of the steps is left out: start-up is another benchmark's business.
+All train the same tiny model once on the same samples, in float32, with the same optimizer and number of threads,
+each in a process of its own, in rounds. The first tenth of the steps is left out: start-up is another benchmark's business.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def run_alone(contestant: str, folder: Path) -> float:
     times: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
     first = max(1, int(WARM_SHARE * len(times["ends"])))
     seconds = times["ends"][-1] - times["ends"][first - 1]
-    # Trainers do not tell the trained tokens of a step; over all steps but the first few they are that share of the whole.
+    # Trainers do not tell the trained tokens of a step; the measured steps have about their share of all.
     return seconds / (times["trained_tokens"][0] * (1 - first / len(times["ends"])))
 
 
