@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from axo.errors import CheckpointError, Finding, RecipeError
+from axo.errors import Finding, RecipeError
 from axo.model.load import load_model
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
@@ -16,6 +16,7 @@ from axo.train.evaluate import Evaluation
 from axo.train.orders import PreparedData, open_prepared
 from axo.train.run import make_engine, make_evaluate, make_objective
 from axo.workflows.prepare import Preparation, prepare_run
+from axo.workflows.trained import trained_folder
 
 
 def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Evaluation:
@@ -34,15 +35,6 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
         message = "the recipe holds no evaluation data"
         raise RecipeError([Finding("val_set_size", message, "set val_set_size or test_datasets")])
     return _score(recipe, prepared, data, folder=folder)
-
-
-def trained_folder(recipe: Recipe) -> Path:
-    """Where the trained adapter or model is. Raises CheckpointError where nothing was trained yet."""
-    folder = Path(recipe.adapters.lora_model_dir or recipe.run.output_dir)
-    wanted = "adapter_config.json" if recipe.adapters.adapter else "config.json"
-    if not (folder / wanted).is_file():
-        raise CheckpointError(f"{folder} has no {wanted}: nothing was trained there", "run `axo train` first")
-    return folder
 
 
 def _score(recipe: Recipe, prepared: Preparation, data: PreparedData, *, folder: Path | None) -> Evaluation:

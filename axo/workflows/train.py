@@ -11,8 +11,9 @@ from typing import Any, Literal
 import axo
 from axo.launch.local import launch
 from axo.plan.plan import Plan
-from axo.recipe.read import LoadedRecipe, write_recipe
+from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe
+from axo.recipe.write import dump_flat
 from axo.train import output_dir
 from axo.train.checkpoint import write_json
 from axo.train.job import Job
@@ -84,7 +85,7 @@ def _work(job: Job) -> None:
 def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
     """recipe.yaml, plan.json, manifest.json and run.json: what the folder says about its run."""
     folder = Path(loaded.recipe.run.output_dir)
-    write_recipe(loaded.flat, folder / "recipe.yaml")
+    dump_flat(loaded.flat, folder / "recipe.yaml")
     write_json(folder / "plan.json", job.plan.model_dump(mode="json"))
     write_json(folder / "manifest.json", job.inputs)
     output_dir.record(folder, trajectory=job.trajectory, status="running")

@@ -1,0 +1,76 @@
+"""Facts about a machine, against a hand-made NVML."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+
+from axo.errors import RecipeError
+from axo.plan import facts
+
+
+def fake_nvml(count: int) -> ModuleType:
+    module = ModuleType("pynvml")
+    module.NVMLError = RuntimeError  # type: ignore[attr-defined]
+    module.nvmlInit = module.nvmlShutdown = lambda: None  # type: ignore[attr-defined]
+    module.nvmlDeviceGetCount = lambda: count  # type: ignore[attr-defined]
+    module.nvmlDeviceGetHandleByIndex = lambda index: index  # type: ignore[attr-defined]
+    module.nvmlDeviceGetUUID = lambda handle: f"GPU-{handle}abc"  # type: ignore[attr-defined]
+    module.nvmlDeviceGetName = lambda handle: f"gpu {handle}"  # type: ignore[attr-defined]
+    module.nvmlDeviceGetMemoryInfo = lambda handle: SimpleNamespace(total=100 + handle)  # type: ignore[attr-defined]
+    module.nvmlDeviceGetCudaComputeCapability = lambda handle: (9, 0)  # type: ignore[attr-defined]
+    return module
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        (None, ["gpu 0", "gpu 1", "gpu 2"]),
+        ("2,0", ["gpu 2", "gpu 0"]),
+        ("1,9,0", ["gpu 1"]),
+        ("GPU-2", ["gpu 2"]),
+        ("", []),
+        ("-1", []),
+    ],
+)
+def test_visible_devices_are_those_that_the_driver_would_show(
+    visible: str | None, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", fake_nvml(3))
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [device.name for device in facts.find_hardware().devices] == expected
+
+
+def test_a_machine_without_a_driver_has_no_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = fake_nvml(1)
+
+    def refuse() -> None:
+        raise RuntimeError("driver not loaded")
+
+    module.nvmlInit = refuse  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    assert facts.find_hardware().devices == ()
+
+
+def test_the_config_of_a_folder_is_read_as_json(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert facts.read_model_config(str(tmp_path)) == {"model_type": "llama"}
+
+
+@pytest.mark.parametrize("content", [None, "{broken"])
+def test_a_folder_without_a_readable_config_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"config\.json"):
+        facts.read_model_config(str(tmp_path))
+
+
+def test_a_hub_model_that_was_never_fetched_has_no_config_yet() -> None:
+    assert facts.read_model_config("nobody/never-fetched") is None
