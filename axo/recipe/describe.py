@@ -1,0 +1,137 @@
+"""What a key expects and what was found instead, in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, cast, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+from axo.recipe.section import Section, alternatives, is_union
+from axo.registry.registry import did_you_mean
+
+LONGEST = 60
+"""Characters of a text that a message shows."""
+
+
+def found(value: Any) -> str:
+    """`value` in a few words; a secret is never shown."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return found_text(value)
+    if isinstance(value, dict):
+        return "a mapping" if value else "an empty mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return _shortened(str(value))
+
+
+def found_text(text: str) -> str:
+    if looks_secret(text):
+        return "a text that looks like a secret"
+    return f"the text {_shortened(text)!r}" if text else "an empty text"
+
+
+def looks_secret(text: str) -> bool:
+    """Whether `text` has the shape of an access token of a well-known service."""
+    return _SECRET.fullmatch(text) is not None
+
+
+def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
+    """What `annotation` (a type, with the constraints `bounds`) accepts, as the end of "expected ..."."""
+    if hasattr(annotation, "__metadata__"):  # Annotated[T, ...]
+        return expected(annotation.__origin__, (*bounds, *annotation.__metadata__))
+    if is_union(annotation):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        words = [word for member in members if _is_words(member) for word in alternatives(member)]
+        if words and bool in members:
+            members, words = [member for member in members if member is not bool], [True, False, *words]
+        kinds = [expected(member, bounds) for member in members if not _is_words(member)]
+        return " or ".join([*kinds, *_one_of(words)])
+    if _is_words(annotation):
+        return " or ".join(_one_of(alternatives(annotation)))
+    return _expected_type(annotation, bounds)
+
+
+def hint(value: Any, annotation: Any) -> str | None:
+    """What to do about `value` where `annotation` is expected, or None."""
+    choices = alternatives(annotation)
+    words = [choice for choice in choices if isinstance(choice, str)]
+    if isinstance(value, str) and words:
+        return did_you_mean(value, words)
+    if isinstance(value, int | float) and not isinstance(value, bool) and str in choices:
+        return f'a text goes in quotes: "{value}"'
+    lists = [choice for choice in choices if get_origin(choice) is list]
+    if isinstance(value, str) and list[str] in choices and not looks_secret(value):
+        return f"write a list: [{_shortened(value)}]"
+    if isinstance(value, dict) and lists:
+        return "begin each item of the list with `- `"
+    return None
+
+
+def _expected_type(annotation: Any, bounds: Sequence[Any]) -> str:
+    if annotation is bool:
+        return "true or false"
+    if annotation is int or annotation is float:
+        return _number(annotation, bounds)
+    if annotation is str:
+        return "text"
+    if get_origin(annotation) is list:
+        (item,) = get_args(annotation)
+        several = ", at least one" if any(isinstance(bound, MinLen) for bound in bounds) else ""
+        return f"a list of {_plural(item)}{several}"
+    if get_origin(annotation) is dict or (isinstance(annotation, type) and issubclass(annotation, Section)):
+        return "a mapping of keys"
+    return "a value"
+
+
+def _number(kind: type, bounds: Sequence[Any]) -> str:
+    limits: list[str] = []
+    for bound in _flattened(bounds):
+        if isinstance(bound, Gt):
+            limits.append(f"of at least {cast(int, bound.gt) + 1}" if kind is int else f"above {bound.gt}")
+        elif isinstance(bound, Ge):
+            limits.append(f"of at least {bound.ge}")
+        elif isinstance(bound, Lt):
+            limits.append(f"below {bound.lt}")
+        elif isinstance(bound, Le):
+            limits.append(f"of at most {bound.le}")
+    name = "a whole number" if kind is int else "a number"
+    return f"{name} {' and '.join(limits)}" if limits else name
+
+
+def _flattened(bounds: Sequence[Any]) -> list[Any]:
+    """A pydantic FieldInfo inside `Annotated` keeps its own list of constraints."""
+    return [part for bound in bounds for part in (getattr(bound, "metadata", None) or [bound])]
+
+
+def _plural(item: Any) -> str:
+    return (
+        "texts" if item is str else "numbers" if item in (int, float) else "lists" if get_origin(item) else "mappings"
+    )
+
+
+def _is_words(annotation: Any) -> bool:
+    return all(_is_word(choice) for choice in alternatives(annotation))
+
+
+def _is_word(choice: Any) -> bool:
+    return isinstance(choice, str | bool | int) and not isinstance(choice, type)
+
+
+def _one_of(choices: Iterable[Any]) -> list[str]:
+    words = [choice if isinstance(choice, str) else found(choice) for choice in choices]
+    if len(words) < 2:
+        return words
+    return [f"one of {', '.join(words)}"]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+_SECRET = re.compile(r"(hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[A-Za-z0-9_-]{16,}")

@@ -1,0 +1,131 @@
+"""Recipe keys given on the command line: --learning-rate 1e-4, --no-sample-packing, --set datasets.0.path=x."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+from axo.errors import Finding, RecipeError
+from axo.recipe.parse import parse_value
+from axo.recipe.recipe import is_switch, owner_of
+from axo.recipe.renamed import SWITCHES, other_names
+
+COMMAND_LINE = "command line"
+"""Stands for the file in findings about overrides."""
+
+
+@dataclass(frozen=True)
+class Override:
+    key: str
+    """Dotted path of the key; list items by their index."""
+    value: Any
+    """As YAML reads it; None unsets the key."""
+
+
+def parse_overrides(args: Sequence[str]) -> list[Override]:
+    """Options of the command line that are recipe keys, in their order.
+
+    `--key value`, `--key=value`, `--switch`, `--no-switch`, and `--set path.to.key=value` for any key. Values are YAML
+    scalars, `[lists]` or `{mappings}`; an empty one unsets the key. Raises RecipeError for what is none of these;
+    whether the keys exist is checked with the recipe."""
+    overrides: list[Override] = []
+    findings: list[Finding] = []
+    rest = list(args)
+    while rest:
+        parsed = _parse_first(rest)
+        if isinstance(parsed, Override):
+            overrides.append(parsed)
+        else:
+            findings.append(parsed)
+    if findings:
+        raise RecipeError(findings)
+    return overrides
+
+
+def apply_overrides(flat: Mapping[str, Any], overrides: Iterable[Override]) -> tuple[dict[str, Any], list[Finding]]:
+    """A copy of `flat` with every override set; findings for those that no place can be found for."""
+    result = deepcopy(dict(flat))
+    findings: list[Finding] = []
+    for override in overrides:
+        parts = override.key.split(".")
+        for name in other_names(parts[0]):
+            result.pop(name, None)
+        fault = _set(result, parts, override.value)
+        if fault is not None:
+            findings.append(Finding(override.key, fault, file=COMMAND_LINE))
+    return result, findings
+
+
+def _parse_first(rest: list[str]) -> Override | Finding:
+    """Takes one option off the front of `rest`."""
+    argument = rest.pop(0)
+    if not re.match(r"--[A-Za-z]", argument):
+        return _refused("", f"found {argument!r}, expected an option", "write --learning-rate 1e-4 or --set key=value")
+    name, equals, text = argument[2:].partition("=")
+    if name == "set":
+        return _parse_assignment(text if equals else rest.pop(0) if rest else "")
+    key = name.replace("-", "_")
+    if equals:
+        return Override(key, parse_value(text))
+    if key.startswith("no_") and owner_of(key) is None:
+        return Override(key.removeprefix("no_"), False)
+    if is_switch(key) or key in SWITCHES:
+        return Override(key, parse_value(rest.pop(0)) if rest and rest[0].lower() in _SWITCH_WORDS else True)
+    if not _value_follows(rest):
+        return _refused(key, "no value is given", f"write --{name} VALUE")
+    return Override(key, parse_value(rest.pop(0)))
+
+
+def _parse_assignment(text: str) -> Override | Finding:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        return _refused("", f"found --set {text!r}, expected --set key=value", "e.g. --set datasets.0.path=x.jsonl")
+    return Override(key, parse_value(value))
+
+
+def _set(container: Any, parts: Sequence[str], value: Any) -> str | None:
+    """Set `value` at the path `parts`; what stands in the way, or None."""
+    part, inner = parts[0], parts[1:]
+    if isinstance(container, list):
+        items = cast("list[Any]", container)
+        if not part.isascii() or not part.isdigit() or int(part) > len(items):
+            return f"{part!r} is no item of a list of {len(items)}: expected 0 to {len(items)} (a new one)"
+        if int(part) == len(items):
+            items.append(_container(inner))
+        return _set_in(items, int(part), inner, value)
+    if not isinstance(container, dict):
+        return f"{part!r} is looked for in a single value"
+    mapping = cast("dict[str, Any]", container)
+    if inner and part not in mapping:
+        mapping[part] = _container(inner)
+    return _set_in(mapping, part, inner, value)
+
+
+def _set_in(container: Any, at: str | int, inner: Sequence[str], value: Any) -> str | None:
+    if inner:
+        return _set(container[at], inner, value)
+    if value is None:
+        container.pop(*((at, None) if isinstance(at, str) else (at,)))
+    else:
+        container[at] = value
+    return None
+
+
+def _container(inner: Sequence[str]) -> Any:
+    if not inner:
+        return None
+    return [] if inner[0].isdigit() else {}
+
+
+def _value_follows(rest: Sequence[str]) -> bool:
+    return bool(rest) and not rest[0].startswith("--")
+
+
+def _refused(key: str, message: str, hint: str) -> Finding:
+    return Finding(key, message, hint, COMMAND_LINE)
+
+
+_SWITCH_WORDS = ("true", "false", "yes", "no", "on", "off")
