@@ -71,3 +71,16 @@ TRACKERS = Registry(
         "wandb": "axo.train.trackers.wandb:WandB",
     },
 )
+
+KNOWN_HEADS = frozenset(
+    """
+    apertus arcee bitnet bloom codegen cohere cohere2 cwm deepseek_v2 deepseek_v3 dots1 ernie4_5 ernie4_5_moe exaone4
+    flex_olmo gemma gemma2 gemma3_text gemma4_text glm glm4 glm4_moe gpt2 gpt_bigcode gpt_neox gpt_oss gptj granite
+    granitemoe granitemoeshared helium hunyuan_v1_dense hunyuan_v1_moe hyperclovax jais2 lfm2 llama ministral
+    ministral3 mistral mixtral nanochat nemotron olmo olmo2 olmo3 olmoe opt persimmon phi phi3 phimoe qwen2 qwen2_moe
+    qwen3 qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next recurrent_gemma seed_oss smollm3 solar_open stablelm
+    starcoder2 vaultgemma
+    """.split()
+)
+"""Model types (`model_type` of config.json) whose logits are exactly head and objectives/logits.py on the last hidden
+states, so that the chunked cross-entropy is theirs: each is compared with its model in tests."""
