@@ -1,0 +1,61 @@
+"""Which chat template renders a data set: the tokenizer's own, one that axo knows by name, or the recipe's text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from axo.errors import Finding, RecipeError
+from axo.registry.registry import did_you_mean
+
+_FOLDER = Path(__file__).parent / "templates"
+_OWN = "tokenizer_default"
+_FALLBACK = "tokenizer_default_fallback_"
+
+
+def resolve_chat_template(name: str | None, jinja: str | None, *, tokenizer: Any) -> str:
+    """Jinja source of the template `name`; `jinja` (text, or the path of a file with it) goes first.
+
+    Names: `tokenizer_default` (as None), `tokenizer_default_fallback_NAME` for tokenizers that may lack one, `jinja`,
+    and the files in templates/. RecipeError where there is no such template.
+    """
+    if jinja is not None:
+        return _text_or_file(jinja)
+    if name is None or name == _OWN:
+        return _of_tokenizer(tokenizer) or _refuse("the tokenizer has no chat template", "set chat_template: chatml")
+    if name == "jinja":
+        return _refuse("`jinja` needs a template", "set chat_template_jinja to its text or file")
+    if name.startswith(_FALLBACK):
+        return _of_tokenizer(tokenizer) or _named(name.removeprefix(_FALLBACK))
+    return _named(name)
+
+
+def template_names() -> list[str]:
+    """The templates that axo itself brings."""
+    return sorted(file.stem for file in _FOLDER.glob("*.jinja"))
+
+
+def _of_tokenizer(tokenizer: Any) -> str | None:
+    template = tokenizer.chat_template
+    return template.get("default") if isinstance(template, dict) else template
+
+
+def _named(name: str) -> str:
+    known = template_names()
+    if name in known:
+        return (_FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
+    near = did_you_mean(name, known)
+    return _refuse(f"unknown template {name!r}", near or f"known: {', '.join((_OWN, *known, 'jinja'))}")
+
+
+def _text_or_file(jinja: str) -> str:
+    if "{" in jinja or "\n" in jinja:
+        return jinja
+    path = Path(jinja).expanduser()
+    if not path.is_file():
+        return _refuse(f"{jinja!r} is neither Jinja text nor a file", key="chat_template_jinja")
+    return path.read_text(encoding="utf-8")
+
+
+def _refuse(message: str, hint: str | None = None, *, key: str = "chat_template") -> str:
+    raise RecipeError([Finding(key, message, hint)])
