@@ -1,0 +1,102 @@
+"""Which samples share a row: best-fit decreasing over counts of lengths, so that time hardly grows with samples."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+
+def pack(lengths: np.ndarray, *, capacity: int, sequential: bool, group_size: int) -> list[np.ndarray]:
+    """Positions into `lengths` for each pack; each position once, each pack's lengths sum to at most `capacity`.
+
+    `group_size` positions in a row are packed together at a time. `sequential` fills one pack after the other in the
+    given order; otherwise each sample, longest first, goes to the fullest pack that has room (best-fit decreasing,
+    Johnson 1973), and positions within a pack rise.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    assert lengths.size == 0 or (lengths.min() > 0 and lengths.max() <= capacity)
+    packs: list[np.ndarray] = []
+    for start in range(0, len(lengths), group_size):
+        group = lengths[start : start + group_size]
+        pack_of = _next_fit(group, capacity) if sequential else _best_fit_decreasing(group, capacity)
+        packs += _members(pack_of, start)
+    return packs
+
+
+def _next_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """The pack of each sample when a pack is closed as soon as the next sample does not fit."""
+    ends = np.cumsum(lengths)
+    firsts, filled = [], 0
+    while not firsts or firsts[-1] < len(lengths):
+        firsts.append(int(np.searchsorted(ends, filled + capacity, side="right")))
+        filled = int(ends[firsts[-1] - 1])
+    opens = np.zeros(len(lengths) + 1, dtype=np.int64)
+    opens[firsts] = 1
+    return np.cumsum(opens[:-1])
+
+
+def _best_fit_decreasing(lengths: np.ndarray, capacity: int) -> np.ndarray:
+    """The pack of each sample. Equal lengths are placed together, and so are packs with equal room."""
+    order = np.argsort(-lengths, kind="stable")
+    values, counts = np.unique(lengths, return_counts=True)
+    pack_of = np.empty(len(lengths), dtype=np.int64)
+    rooms = _Rooms()
+    begin = num_packs = 0
+    for length, count in zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        samples = order[begin : begin + count]
+        begin += count
+        while len(samples):
+            room = rooms.least(length)
+            if room is None:
+                room = capacity
+                opened = -(-len(samples) // (capacity // length))
+                packs = np.arange(num_packs, num_packs + opened)
+                num_packs += opened
+            else:
+                packs = rooms.take(room, -(-len(samples) // (room // length)))
+            # The fullest pack that fits stays the fullest until the length no longer fits, so it is filled at once.
+            each = room // length
+            placed = min(len(samples), each * len(packs))
+            pack_of[samples[:placed]] = np.repeat(packs, each)[:placed]
+            samples = samples[placed:]
+            whole, rest = divmod(placed, each)
+            rooms.add(room - each * length, packs[:whole])
+            rooms.add(room - rest * length, packs[whole:])
+    return pack_of
+
+
+class _Rooms:
+    """Packs by the room they have left."""
+
+    def __init__(self) -> None:
+        self._packs: defaultdict[int, list[np.ndarray]] = defaultdict(list)
+        self._present = 0
+        """Bit r is set where some pack has room r."""
+
+    def least(self, length: int) -> int | None:
+        """The least room of at least `length`."""
+        at_least = self._present >> length
+        return None if at_least == 0 else length + (at_least & -at_least).bit_length() - 1
+
+    def take(self, room: int, count: int) -> np.ndarray:
+        """Up to `count` packs with this room, no longer counted as having it."""
+        packs = self._packs.pop(room)
+        joined = packs[0] if len(packs) == 1 else np.concatenate(packs)
+        self._present &= ~(1 << room)
+        self.add(room, joined[count:])
+        return joined[:count]
+
+    def add(self, room: int, packs: np.ndarray) -> None:
+        """Packs that now have this room."""
+        if room > 0 and len(packs):
+            self._packs[room].append(packs)
+            self._present |= 1 << room
+
+
+def _members(pack_of: np.ndarray, start: int) -> list[np.ndarray]:
+    """The positions of each pack, counted from `start`."""
+    positions = np.argsort(pack_of, kind="stable") + start
+    ends = np.cumsum(np.bincount(pack_of)).tolist()
+    begins = [0, *ends[:-1]]
+    return [positions[begin:end] for begin, end in zip(begins, ends, strict=True)]
