@@ -1,0 +1,164 @@
+"""The model as the recipe names it: its weights, its size, its attention, its number format, its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
+
+from axo.errors import CheckpointError, Finding, HardwareError, RecipeError
+from axo.log import LOG, quiet_transformers
+from axo.recipe.model import ModelSection
+from axo.registry.tables import ATTENTION
+
+_EXPECTED = "expected: a folder saved by transformers (config.json, *.safetensors) or the name of a model on the hub"
+
+
+def load_model(
+    section: ModelSection,
+    *,
+    source: str | None = None,
+    dtype: torch.dtype,
+    attn_implementation: str,
+    vocab_size: int | None,
+    device: str,
+    seed: int,
+) -> Any:
+    """A transformers causal LM in evaluation mode, all its weights in `dtype` on `device`.
+
+    `source` is a folder to load from instead of base_model. `vocab_size` is the length of the tokenizer: where it is
+    larger than the model's embeddings, these grow by rows drawn around the mean of the others, with `seed`; they never
+    shrink. With `reinit_weights` all weights are drawn from `seed`.
+
+    Raises RecipeError where keys contradict the model, CheckpointError where files are missing, damaged or lack
+    weights of the model, HardwareError where the attention needs what this machine lacks.
+    """
+    config = _load_config(section, source)
+    _check_model_type(section, config)
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        _check_attention(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], attn_implementation)
+    upstream_attention: str = ATTENTION.load(attn_implementation)(attn_implementation)
+    arguments: dict[str, Any] = {
+        "dtype": dtype,
+        "attn_implementation": upstream_attention,
+        "trust_remote_code": section.trust_remote_code,
+    }
+    name = source or section.base_model
+    with quiet_transformers(), _seeded(seed, device), _explained(name, attn_implementation):
+        if section.reinit_weights and source is None:
+            model = AutoModelForCausalLM.from_config(config, **arguments).to(device)
+        else:
+            revision = section.revision_of_model if source is None else None
+            placement = None if device == "cpu" else {"": device}
+            model = _from_pretrained(name, config=config, revision=revision, device_map=placement, **arguments)
+        _check_attention(type(model), attn_implementation)  # for one that came with code of its own
+        _grow_embeddings(model, vocab_size)
+    return model.eval()
+
+
+def _load_config(section: ModelSection, source: str | None) -> Any:
+    if source is not None:
+        name, key, revision = source, "base_model", None
+    elif section.base_model_config is not None:
+        name, key, revision = section.base_model_config, "base_model_config", None
+    else:
+        name, key, revision = section.base_model, "base_model", section.revision_of_model
+    if looks_like_a_path(name) and not Path(name).expanduser().is_dir():
+        raise RecipeError([Finding(key, f"there is no folder {name!r}", _EXPECTED)])
+    try:
+        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=section.trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise CheckpointError(f"the config of {name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
+
+
+def looks_like_a_path(name: str) -> bool:
+    """Whether `name` can only be a path: names on the hub are `name` or `owner/name`."""
+    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+
+
+def _check_model_type(section: ModelSection, config: Any) -> None:
+    asked, named = section.model_type, getattr(config, "architectures", None) or []
+    if asked not in (None, "AutoModelForCausalLM") and named and asked not in named:
+        message = f"is {asked}, but the config of {section.base_model!r} says {', '.join(named)}"
+        raise RecipeError([Finding("model_type", message, "leave model_type out: the config decides")])
+
+
+def _from_pretrained(name: str, **arguments: Any) -> Any:
+    # Sizes that differ are reported below, with the rest, instead of in transformers' own table.
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        name, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+    )
+    model, report = loaded
+    wrong = [f"{key} is missing" for key in sorted(report["missing_keys"])]
+    wrong += [
+        f"{key} is {_size(found)}, the config says {_size(expected)}"
+        for key, found, expected in sorted(report["mismatched_keys"])
+    ]
+    wrong += report["error_msgs"]
+    if wrong:
+        shown = "\n  ".join(wrong[:20] + ([f"... and {len(wrong) - 20} more"] if len(wrong) > 20 else []))
+        raise CheckpointError(
+            f"the weights in {name!r} are not all of a {type(model).__name__}:\n  {shown}",
+            "they would have started from random values; check that weights and config.json belong together",
+        )
+    if report["unexpected_keys"]:
+        unused = sorted(report["unexpected_keys"])
+        LOG.warning("%d tensors of %s are not part of a %s and stay unused: %s%s", len(unused), name,
+                    type(model).__name__, ", ".join(unused[:5]), ", ..." if len(unused) > 5 else "")  # fmt: skip
+    return model
+
+
+def _check_attention(model_class: Any, attn_implementation: str) -> None:
+    """Refuse a backend of axo's for models that compute attention by code of their own and would never call it."""
+    if attn_implementation == "sdpa_varlen" and not model_class.is_backend_compatible():
+        message = f"is sdpa_varlen, but {model_class.__name__} computes attention by itself"
+        raise RecipeError([Finding("attn_implementation", message, "set attn_implementation: sdpa or eager")])
+
+
+def _grow_embeddings(model: Any, vocab_size: int | None) -> None:
+    num_rows = model.get_input_embeddings().weight.shape[0]
+    if vocab_size is not None and vocab_size > num_rows:
+        LOG.info("the embeddings grow from %d to %d rows for the tokenizer's new tokens", num_rows, vocab_size)
+        model.resize_token_embeddings(vocab_size, mean_resizing=True)
+
+
+@contextmanager
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Random numbers from `seed` within; the generators outside are left where they were."""
+    devices = [torch.device(device)] if device.startswith("cuda") else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _explained(name: str, attn_implementation: str) -> Iterator[None]:
+    """What transformers raises where files or packages are missing, as errors that say what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except ImportError as error:
+        hint = f"install what is missing, or set another attn_implementation (here: {attn_implementation})"
+        raise HardwareError(f"{name!r} cannot be loaded: {_first_line(error)}", hint) from error
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise CheckpointError(f"{name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
+        message = f"is {attn_implementation}: {_first_line(error)}"
+        raise RecipeError([Finding("attn_implementation", message, "set sdpa_varlen or eager")]) from error
+    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _size(shape: Any) -> str:
+    return "x".join(str(size) for size in shape)

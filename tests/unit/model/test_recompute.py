@@ -1,0 +1,113 @@
+"""Recomputation changes memory, never gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
+
+from axo.errors import RecipeError
+from axo.model.recompute import enable_recompute
+from axo.objectives.inputs import attention_kwargs
+from axo.recipe.adapters import AdapterSection
+from axo.registry.tables import ADAPTERS, ATTENTION
+from axo.types import Batch
+
+ADAPTER_KEYS: dict[str, dict[str, Any]] = {
+    "full": {},
+    "lora": {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True, "lora_dropout": 0.2},
+    "lora_saving_head": {
+        "adapter": "lora",
+        "lora_r": 4,
+        "lora_alpha": 8,
+        "lora_target_modules": "all-linear",
+        "lora_modules_to_save": ["lm_head"],
+    },
+}
+
+
+def make_batch() -> Batch:
+    ids = torch.randint(400, (2, 12), generator=torch.Generator().manual_seed(3))
+    positions = torch.cat([torch.arange(7), torch.arange(5)]).repeat(2, 1)
+    return Batch(ids, ids, positions, torch.tensor([0, 7, 12, 19, 24], dtype=torch.int32))
+
+
+def build(source: Path | str, *, keys: dict[str, Any], recompute: bool) -> Any:
+    attention = ATTENTION.load("sdpa_varlen")("sdpa_varlen")
+    configs = {
+        "gpt2": GPT2Config(vocab_size=400, n_positions=32, n_embd=16, n_layer=2, n_head=2, attn_pdrop=0.1),
+        "gemma2": Gemma2Config(
+            vocab_size=400,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=8,
+            attention_dropout=0.1,
+        ),
+    }
+    torch.manual_seed(0)
+    if isinstance(source, Path):
+        model = AutoModelForCausalLM.from_pretrained(source, attn_implementation=attention)
+    else:
+        model = AutoModelForCausalLM.from_config(configs[source], attn_implementation=attention)
+    section = AdapterSection(**keys)
+    adapted = ADAPTERS.load(section.adapter or "full")(section).apply(model, dtype=torch.float32)
+    if recompute:
+        enable_recompute(adapted)
+    return adapted.train()
+
+
+def gradients(model: Any) -> list[dict[str, torch.Tensor]]:
+    """Gradients of two steps, the first of which moves the weights (a fresh lora_B keeps lora_A still)."""
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    found = []
+    torch.manual_seed(7)
+    for _ in range(2):
+        optimizer.zero_grad()
+        logits = model(**attention_kwargs(make_batch(), attn_implementation="sdpa_varlen")).logits
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), make_batch().input_ids.flatten()).backward()
+        found.append({n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad})
+        optimizer.step()
+    return found
+
+
+@pytest.mark.parametrize("keys", ADAPTER_KEYS.values(), ids=ADAPTER_KEYS.keys())
+@pytest.mark.parametrize("source", ["llama", "gpt2", "gemma2"])
+def test_gradients_are_equal_and_none_is_zero_at_the_second_backward(
+    source: str, keys: dict[str, Any], tiny_llama_dir: Path
+) -> None:
+    place = tiny_llama_dir if source == "llama" else source
+    if source != "llama" and "lora_modules_to_save" in keys:
+        keys = {**keys, "lora_modules_to_save": ["wte" if source == "gpt2" else "embed_tokens"]}
+    kept = gradients(build(place, keys=keys, recompute=False))
+    recomputed = gradients(build(place, keys=keys, recompute=True))
+    for before, after in zip(kept, recomputed, strict=True):
+        for name, gradient in before.items():
+            torch.testing.assert_close(after[name], gradient, atol=1e-6, rtol=1e-5)
+    still = [name for name, gradient in recomputed[1].items() if not gradient.any()]
+    assert still == []
+
+
+def test_layers_are_computed_again_in_the_backward_pass(tiny_llama_dir: Path) -> None:
+    calls = {False: 0, True: 0}
+    for recompute in calls:
+        model = build(tiny_llama_dir, keys={}, recompute=recompute)
+
+        def count(*_: Any, key: bool = recompute) -> None:
+            calls[key] += 1
+
+        model.model.layers[0].mlp.register_forward_pre_hook(count)
+        model(**attention_kwargs(make_batch(), attn_implementation="sdpa_varlen")).logits.sum().backward()
+    assert calls == {False: 1, True: 2}
+
+
+def test_a_model_without_layers_to_recompute_is_refused(tiny_llama_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir)
+    monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
+    with pytest.raises(RecipeError, match=r"gradient_checkpointing: the layers .* LlamaForCausalLM"):
+        enable_recompute(model)
