@@ -1,0 +1,45 @@
+"""What every way of training a model offers, and the table of what is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+
+from axo.recipe.adapters import AdapterSection
+
+
+class Adapter(Protocol):
+    """Full fine-tuning or adapters: what becomes of a loaded model, and how the result is saved."""
+
+    def __init__(self, section: AdapterSection) -> None: ...
+
+    def apply(self, model: Any, *, dtype: torch.dtype) -> Any:
+        """The model to train: trained weights require gradients, an adapter's are in `dtype`."""
+        ...
+
+    def load(self, model: Any, folder: Path) -> Any:
+        """The model with what was saved in `folder` put on it, frozen, to be used or scored."""
+        ...
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write what was trained, as transformers or peft load it."""
+        ...
+
+
+class Trainable(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    size: int
+    """Numbers in it."""
+
+
+def trainable_parameters(model: torch.nn.Module) -> list[Trainable]:
+    """Every parameter that is trained, once (tied ones under their first name)."""
+    return [
+        Trainable(name, tuple(parameter.shape), parameter.dtype, parameter.numel())
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
