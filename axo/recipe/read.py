@@ -81,7 +81,7 @@ def _resolve(document: Document, path: Path, asked: Sequence[Override]) -> Loade
     recipe = build(flat)
     faults = [*document.findings, *misplaced, *rewritten.findings]
     if not isinstance(recipe, Recipe):
-        raise RecipeError(source.locate([*faults, *_unrefused(recipe, rewritten.findings)]))
+        raise RecipeError(source.locate([*faults, *_unreported(recipe, faults)]))
     findings = faults or check(recipe)
     if findings:
         raise RecipeError(source.locate(findings))
@@ -89,9 +89,9 @@ def _resolve(document: Document, path: Path, asked: Sequence[Override]) -> Loade
     return LoadedRecipe(recipe, flat, document.lines, path, notes, source)
 
 
-def _unrefused(findings: Sequence[Finding], refused: Sequence[Finding]) -> list[Finding]:
-    """A key that was refused before it was routed is not missing too."""
-    keys = {finding.key for finding in refused}
+def _unreported(findings: Sequence[Finding], reported: Sequence[Finding]) -> list[Finding]:
+    """A key that was refused before it was routed is not missing or of a wrong type too."""
+    keys = {finding.key for finding in reported}
     return [finding for finding in findings if finding.key not in keys]
 
 
