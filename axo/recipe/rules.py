@@ -7,16 +7,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from axo.errors import Finding
-from axo.recipe import renamed
-from axo.recipe.data import DatasetEntry
-from axo.recipe.describe import found_text, looks_secret
+from axo.recipe import data_rules
+from axo.recipe.describe import looks_secret
 from axo.recipe.recipe import Recipe
 from axo.recipe.section import Section
-from axo.registry.registry import did_you_mean
-from axo.registry.tables import DATASET_FORMATS
-
-CHAT_TEMPLATES = ("tokenizer_default", "chatml", "llama3", "jinja")
-"""Names that `chat_template` takes; `jinja` stands for chat_template_jinja."""
 
 
 def check(recipe: Recipe) -> list[Finding]:
@@ -29,12 +23,7 @@ def remarks(recipe: Recipe) -> list[str]:
     notes: list[str] = []
     if recipe.evaluation.evals_per_epoch and not _has_eval_data(recipe):
         notes.append("evals_per_epoch has no effect: there is no evaluation data (val_set_size, test_datasets)")
-    for key, entry in _entries(recipe):
-        kind = entry.type if isinstance(entry.type, str) else "a mapping"
-        idle = [name for name in sorted(entry.model_fields_set) if _FORMAT_KEYS.get(name, kind) != kind]
-        if idle:
-            notes.append(f"{key}: {', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with type: {kind}")
-    return notes
+    return [*notes, *data_rules.remarks(recipe)]
 
 
 def _batch_size(recipe: Recipe) -> list[Finding]:
@@ -142,68 +131,6 @@ def _adapter(recipe: Recipe) -> list[Finding]:
     return findings
 
 
-def _chat_templates(recipe: Recipe) -> list[Finding]:
-    section = recipe.tokenizer
-    findings = list(_chat_template("", section.chat_template, section.chat_template_jinja))
-    for key, entry in _entries(recipe):
-        # A data set may say `jinja` and leave the text to the recipe.
-        text = entry.chat_template_jinja or section.chat_template_jinja
-        findings.extend(
-            _chat_template(f"{key}.", entry.chat_template, text if entry.chat_template == "jinja" else None)
-        )
-        if entry.chat_template_jinja and entry.chat_template not in (None, "jinja"):
-            findings.append(_two_templates(f"{key}.", entry.chat_template))
-    return findings
-
-
-def _chat_template(prefix: str, name: str | None, text: str | None) -> Iterator[Finding]:
-    key = f"{prefix}chat_template"
-    if name == "jinja" and not text:
-        yield Finding(key, "'jinja' needs chat_template_jinja", "give the template's text or file there")
-    elif name is not None and name in CHAT_TEMPLATES:
-        if text and name != "jinja":
-            yield _two_templates(prefix, name)
-    elif name in renamed.CHAT_TEMPLATES_NOT_YET or (name or "").startswith("tokenizer_default_fallback_"):
-        yield Finding(key, f"{name!r} is not supported yet", f"supported: {', '.join(CHAT_TEMPLATES)}")
-    elif name is not None:
-        known = f"expected one of {', '.join(CHAT_TEMPLATES)}"
-        yield Finding(key, f"found {found_text(name)}, {known}", did_you_mean(name, CHAT_TEMPLATES))
-
-
-def _two_templates(prefix: str, name: str | None) -> Finding:
-    message = f"{name!r} and chat_template_jinja both give a template"
-    return Finding(f"{prefix}chat_template", message, "set chat_template: jinja, or remove chat_template_jinja")
-
-
-def _dataset_types(recipe: Recipe) -> list[Finding]:
-    known = [name for name in DATASET_FORMATS if name != "mapping"]
-    findings: list[Finding] = []
-    for key, entry in _entries(recipe):
-        if not isinstance(entry.type, str) or entry.type in known:
-            continue
-        first = re.split(r"[.:]", entry.type)[0]
-        if first in renamed.TYPES_GONE:
-            findings.append(Finding(f"{key}.type", f"{entry.type!r} is no longer a type", renamed.TYPES_GONE[first]))
-        elif first in renamed.TYPES_NOT_YET or (first in known and first != entry.type):
-            hint = f"supported: {', '.join(known)} and a mapping of field_* keys"
-            findings.append(Finding(f"{key}.type", f"{entry.type!r} is not supported yet", hint))
-        else:
-            message = f"found {found_text(entry.type)}, expected one of {', '.join(known)} or a mapping of field_* keys"
-            findings.append(Finding(f"{key}.type", message, did_you_mean(entry.type, known)))
-    return findings
-
-
-def _message_fields(recipe: Recipe) -> list[Finding]:
-    findings: list[Finding] = []
-    for key, entry in _entries(recipe):
-        mappings = entry.message_property_mappings or {}
-        for name, short in (("role", entry.message_field_role), ("content", entry.message_field_content)):
-            if short is not None and mappings.get(name, short) != short:
-                message = f"{short!r}, but message_property_mappings.{name} is {mappings[name]!r}"
-                findings.append(Finding(f"{key}.message_field_{name}", message, "keep one of the two"))
-    return findings
-
-
 def _secrets(recipe: Recipe) -> list[Finding]:
     message = "found a text that looks like a secret; a recipe is saved with every run"
     hint = "remove it and log in instead (hf auth login, wandb login), or use an environment variable"
@@ -238,12 +165,6 @@ def _given(recipe: Recipe) -> dict[str, Any]:
     return given
 
 
-def _entries(recipe: Recipe) -> Iterator[tuple[str, DatasetEntry]]:
-    for name, entries in (("datasets", recipe.data.datasets), ("test_datasets", recipe.data.test_datasets or [])):
-        for index, entry in enumerate(entries):
-            yield f"{name}.{index}", entry
-
-
 def _has_eval_data(recipe: Recipe) -> bool:
     return bool(recipe.data.test_datasets) or recipe.data.val_set_size > 0
 
@@ -256,9 +177,9 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     _cadences,
     _evaluation_data,
     _adapter,
-    _chat_templates,
-    _dataset_types,
-    _message_fields,
+    data_rules.chat_templates,
+    data_rules.dataset_types,
+    data_rules.message_fields,
     _secrets,
 )
 
@@ -278,26 +199,4 @@ _LORA_KEYS = (
     "lora_fan_in_fan_out",
     "peft_use_rslora",
 )
-_FORMAT_KEYS = {
-    "field": "completion",
-    **dict.fromkeys(
-        (
-            "field_messages",
-            "field_system",
-            "field_tools",
-            "message_field_role",
-            "message_field_content",
-            "message_property_mappings",
-            "message_field_training",
-            "roles",
-            "roles_to_train",
-            "train_on_eos",
-            "drop_system_message",
-            "chat_template",
-            "chat_template_jinja",
-        ),
-        "chat_template",
-    ),
-}
-"""Key of a data set -> the only type that reads it."""
 _HEX_KEY = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -139,7 +139,16 @@ def test_a_byte_order_mark_and_windows_line_ends_are_read(tmp_path: Path) -> Non
     assert read_recipe(path).lines["datasets.0.type"] == 5
 
 
-def test_a_type_fault_inside_a_mapping_that_stands_for_many_values_ends_quickly(tmp_path: Path) -> None:
+def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(MINIMAL.encode() + b"wandb_name: caf\xe9\n")
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(path)
+    assert [one.line for one in caught.value.findings] == [6]
+    assert "0xe9, which is not UTF-8" in caught.value.findings[0].message
+
+
+def test_aliases_that_stand_for_endlessly_many_values_are_refused(tmp_path: Path) -> None:
     names = "abcdefgh"
     text = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     for before, name in pairwise(names):
