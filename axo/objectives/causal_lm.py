@@ -1,0 +1,177 @@
+"""Next-token prediction: the sum of the token losses at trained positions of a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from axo.errors import TrainingError
+from axo.objectives import linear_ce
+from axo.objectives.inputs import attention_kwargs
+from axo.objectives.logits import IDENTITY, LogitTransform
+from axo.types import IGNORE_INDEX, Batch
+
+PROBE_TOKENS = 8
+MIN_TOLERANCE = 1e-5
+"""Share of the largest logit that may differ where the dtype is finer: sums run in another order."""
+
+
+class CausalLM(nn.Module):
+    """Owns `model`, a transformers causal language model or a PeftModel around one, and is what an engine wraps.
+
+    chunked: hidden states -> head -> `transform`, piece by piece at trained positions only; else the model's own
+    logits of all positions. `num_chunks` fixes the number of pieces (always recomputed in the backward pass); unset,
+    it follows from sizes (linear_ce.num_chunks).
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        chunked: bool,
+        num_chunks: int | None,
+        attn_implementation: str,
+        transform: LogitTransform = IDENTITY,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.chunked = chunked
+        self.num_chunks = num_chunks
+        self.attn_implementation = attn_implementation
+        self.transform = transform
+        self.vocab_size: int = self._causal_lm().config.get_text_config(decoder=True).vocab_size
+
+    def forward(self, batch: Batch, *, score: bool = False) -> torch.Tensor:
+        """The sum of token losses in nats, fp32 scalar; exactly zero, with zero gradients, without trained tokens.
+
+        score: [loss sum, trained tokens, correct tokens], (3,) float64, without gradient. The chunked path never holds
+        more than a piece of logits; the plain path holds those of the batch, as its model returns them."""
+        if score:
+            with torch.no_grad():
+                return self._scores(batch)
+        if self.chunked:
+            hidden, targets = _trained(self._hidden(batch), batch.targets)
+            chunks, recompute = self._cut(batch, rows=len(targets))
+            return linear_ce.linear_cross_entropy_sum(
+                self._head(), hidden, targets, chunks=chunks, transform=self.transform, recompute=recompute
+            )
+        logits, targets = _trained(self._logits(batch), batch.targets)
+        return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+    def count(self, batch: Batch) -> float:
+        """Trained tokens of the batch."""
+        return float((batch.targets != IGNORE_INDEX).sum())
+
+    def loss_chunks(self, count: float) -> int:
+        """Pieces that `count` trained tokens are cut into: what Batch.loss_chunks says to all ranks."""
+        return self._num_chunks(int(count), device_type=self.device.type) if self.chunked else 1
+
+    def both_logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, V) of trained positions: from hidden states, head and transform, and from the model's own forward."""
+        hidden, _ = _trained(self._hidden(batch), batch.targets)
+        own, _ = _trained(self._logits(batch), batch.targets)
+        return self.transform(self._head()(hidden)), own
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    def _scores(self, batch: Batch) -> torch.Tensor:
+        if self.chunked:
+            hidden, targets = _trained(self._hidden(batch), batch.targets)
+            chunks, _ = self._cut(batch, rows=len(targets))
+            return linear_ce.linear_scores(self._head(), hidden, targets, chunks=chunks, transform=self.transform)
+        logits, targets = self._logits(batch), batch.targets
+        rows = zip(logits, targets, strict=True)  # row by row: the fp32 copy of a row is the only one
+        return torch.stack([linear_ce.scores(row, labels) for row, labels in rows]).sum(0)
+
+    def _cut(self, batch: Batch, *, rows: int) -> tuple[int, bool]:
+        """Number of pieces, and whether they are recomputed."""
+        device_type = batch.targets.device.type
+        chunks = batch.loss_chunks or self._num_chunks(rows, device_type=device_type)
+        if self.num_chunks is not None:
+            return chunks, chunks > 1
+        return chunks, not linear_ce.keeps_probabilities(chunks, vocab_size=self.vocab_size, device_type=device_type)
+
+    def _num_chunks(self, rows: int, *, device_type: str) -> int:
+        if self.num_chunks is not None:
+            return self.num_chunks
+        return linear_ce.num_chunks(rows, vocab_size=self.vocab_size, device_type=device_type)
+
+    def _hidden(self, batch: Batch) -> torch.Tensor:
+        """(B, T, D): what the model's own forward gives to its head."""
+        inputs = attention_kwargs(batch, attn_implementation=self.attn_implementation)
+        return self._causal_lm().base_model(**inputs).last_hidden_state
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        """(B, T, V) of the model's own forward."""
+        return self.model(**attention_kwargs(batch, attn_implementation=self.attn_implementation)).logits
+
+    def _causal_lm(self) -> Any:
+        """The transformers model, with adapters inside of it where there are any."""
+        unwrap = getattr(self.model, "get_base_model", None)
+        return self.model if unwrap is None else unwrap()
+
+    def _head(self) -> nn.Module:
+        return self._causal_lm().get_output_embeddings()
+
+
+def check_head(objective: CausalLM, *, autocast_dtype: torch.dtype | None = None) -> None:
+    """Compare the chunked path with the model's own logits on a few tokens; raises TrainingError where they differ.
+
+    Runs in evaluation mode without gradients and draws no random number, so that training stays as it was. Two
+    roundings in the model's dtype are allowed, of the largest logit."""
+    modes = [(module, module.training) for module in objective.modules()]
+    objective.eval()
+    device = objective.device
+    try:
+        with torch.no_grad(), torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
+            chunked, own = objective.both_logits(_probe_batch(objective.vocab_size, device))
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    _refuse_difference(chunked, own)
+
+
+def _refuse_difference(chunked: torch.Tensor, own: torch.Tensor) -> None:
+    hint = "set `chunked_cross_entropy: false` to train on the model's own logits"
+    if chunked.shape != own.shape:
+        raise TrainingError(f"head and model give logits of shapes {_shape(chunked)} and {_shape(own)}", hint)
+    difference = (chunked.float() - own.float()).abs().max().item()
+    largest = own.float().abs().max().item()
+    allowed = largest * max(2 * torch.finfo(own.dtype).eps, MIN_TOLERANCE)
+    if not difference <= allowed:
+        raise TrainingError(
+            f"the logits of the chunked cross-entropy are not the model's own: they differ by {difference:.3g}, "
+            f"at most {allowed:.3g} was expected (largest logit {largest:.3g})",
+            hint,
+        )
+
+
+def _probe_batch(vocab_size: int, device: torch.device) -> Batch:
+    """One row of different tokens, spread over the vocabulary, all trained."""
+    ids = (torch.arange(1, PROBE_TOKENS + 1) * vocab_size // (PROBE_TOKENS + 1))[None]
+    batch = Batch(
+        input_ids=ids,
+        targets=ids,
+        position_ids=torch.arange(PROBE_TOKENS)[None],
+        cu_seqlens=torch.tensor([0, PROBE_TOKENS], dtype=torch.int32),
+    )
+    return batch.to(device)
+
+
+def _trained(values: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, T, X) and (B, T) -> those of trained positions, (N, X) and (N,)."""
+    rows, labels = values.flatten(0, 1), targets.flatten()
+    where = (labels != IGNORE_INDEX).nonzero().squeeze(1)
+    if len(where) == len(labels):
+        return rows, labels
+    return rows.index_select(0, where), labels.index_select(0, where)
+
+
+def _shape(tensor: torch.Tensor) -> str:
+    return " x ".join(str(size) for size in tensor.shape)
