@@ -1,0 +1,102 @@
+"""`axo inference`: what a recipe trained, ready to be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from axo.errors import CheckpointError
+from axo.infer.chat import chat
+from axo.infer.generate import GenerationSettings, chat_reply, complete, load_for_inference
+from axo.plan.resolve import resolve
+from axo.recipe.recipe import Recipe
+from axo.workflows.evaluate import load_trained
+from axo.workflows.merge import MERGED
+from axo.workflows.prepare import find_facts, tokenizer_of
+from axo.workflows.trained import trained_folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its tokenizer and how the recipe says to talk to it."""
+
+    model: Any
+    tokenizer: Any
+    uses_template: bool
+    """Whether the recipe trained on conversations, so that a prompt is a user's message."""
+    stop_tokens: Sequence[str]
+    template_kwargs: Mapping[str, Any]
+    system: str | None
+
+    def answer(self, prompt: str, *, settings: GenerationSettings, template: bool) -> str:
+        """The reply to `prompt` as a user's message, or with `template` off what comes after it as a text."""
+        if not template:
+            (text,) = complete(
+                self.model,
+                tokenizer=self.tokenizer,
+                prompts=[prompt],
+                settings=settings,
+                stop_tokens=self.stop_tokens,
+            )
+            return text
+        opening = [{"role": "system", "content": self.system}] if self.system else []
+        return chat_reply(
+            self.model,
+            tokenizer=self.tokenizer,
+            messages=[*opening, {"role": "user", "content": prompt}],
+            settings=settings,
+            stop_tokens=self.stop_tokens,
+            template_kwargs=self.template_kwargs,
+        )
+
+    def talk(self, lines: Iterable[str], *, settings: GenerationSettings, out: TextIO) -> None:
+        """A conversation, line by line; see axo.infer.chat."""
+        chat(
+            self.model,
+            tokenizer=self.tokenizer,
+            settings=settings,
+            lines=lines,
+            out=out,
+            system=self.system,
+            stop_tokens=self.stop_tokens,
+            template_kwargs=self.template_kwargs,
+        )
+
+
+def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained:
+    """base_model with the recipe's trained adapter, the fully trained model, the merged model or base_model alone.
+
+    Raises CheckpointError where that is not there yet.
+    """
+    tokenizer = tokenizer_of(recipe)
+    return Trained(
+        model=_model(recipe, vocab_size=len(tokenizer), merged=merged, base=base),
+        tokenizer=tokenizer,
+        uses_template=any(entry.type == "chat_template" for entry in recipe.data.datasets),
+        stop_tokens=recipe.tokenizer.eot_tokens or (),
+        template_kwargs=recipe.tokenizer.chat_template_kwargs or {},
+        system=recipe.tokenizer.default_system_message,
+    )
+
+
+def _model(recipe: Recipe, *, vocab_size: int, merged: bool, base: bool) -> Any:
+    plan = resolve(recipe, find_facts(recipe))
+    device = plan.engine.device
+    if merged:
+        dtype = getattr(torch, plan.precision.model_dtype)
+        return load_for_inference(_merged_folder(recipe), dtype=dtype, device=device)
+    if plan.attn_implementation == "sdpa_varlen":  # for packed training; generation pads and keeps a cache
+        plan = plan.model_copy(update={"attn_implementation": "sdpa"})
+    folder = None if base else trained_folder(recipe)
+    return load_trained(recipe, plan, vocab_size=vocab_size, device=device, folder=folder).to(device).eval()
+
+
+def _merged_folder(recipe: Recipe) -> Path:
+    folder = trained_folder(recipe) / MERGED
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"there is no merged model in {folder}", "run `axo merge-lora` first")
+    return folder
