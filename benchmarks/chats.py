@@ -1,8 +1,9 @@
-"""Chat data of a realistic spread of lengths, made from a seed: many short answers, a few long ones."""
+"""Chat data with the lengths of real instructions, made from a seed: many short answers, a few long ones."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +15,32 @@ WORDS = (
     "come did my sound no most number who over know water than call first people may down side been now find any "
     "new work part"
 ).split()
-MEDIAN_WORDS = 60
-SPREAD = 0.8
-"""Standard deviation of the logarithm of a turn's length: the longest of 1,000 is about 13 times the median."""
+LONGEST_WORDS = 600
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Words of a turn: log-normal."""
+
+    median: float
+    spread: float
+    """Standard deviation of the logarithm."""
+
+
+TURNS = {"user": Lengths(13, 0.5), "assistant": Lengths(80, 1.2)}
+"""Read off the public Alpaca demonstration set (999 rows): prompts of 68 characters in the median with a spread of 0.5,
+answers of 465 with 1.4, where whole rows spread by 1.0; at a spread of 1.2 the rows made here do too."""
 
 
 def write_chats(path: Path, *, num_rows: int, seed: int = 0) -> None:
-    """One JSON object a line with two turns each: a user's and a trained answer, of equal lengths on average."""
+    """One JSON object a line: a question and an answer, which is the trained turn."""
     rng = np.random.default_rng(seed)
     with path.open("w", encoding="utf-8") as file:
         for _ in range(num_rows):
-            messages = [{"role": role, "content": _text(rng)} for role in ("user", "assistant")]
+            messages = [{"role": role, "content": _text(rng, lengths)} for role, lengths in TURNS.items()]
             file.write(json.dumps({"messages": messages}) + "\n")
 
 
-def _text(rng: np.random.Generator) -> str:
-    num_words = max(1, int(MEDIAN_WORDS * np.exp(SPREAD * rng.standard_normal())))
-    return " ".join(rng.choice(WORDS, num_words))
+def _text(rng: np.random.Generator, lengths: Lengths) -> str:
+    num_words = int(lengths.median * np.exp(lengths.spread * rng.standard_normal()))
+    return " ".join(rng.choice(WORDS, min(max(1, num_words), LONGEST_WORDS)))

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import TYPE_CHECKING, Any
 
 from measure import Target, parser, report
@@ -31,7 +31,8 @@ WARM_SHARE = 0.1
 
 def main() -> int:
     options = parser(__doc__)
-    options.add_argument("--rows", type=int, default=1500)
+    options.add_argument("--rows", type=int, default=600)
+    options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--contestant", choices=CONTESTANTS, help="internal: run one in this process")
     options.add_argument("--folder", type=Path, help="internal")
@@ -42,15 +43,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_data(folder, num_rows=arguments.rows)
-        nanoseconds: dict[str, list[float]] = {contestant: [] for contestant in CONTESTANTS}
+        costs: dict[str, list[Cost]] = {contestant: [] for contestant in CONTESTANTS}
         for _ in range(arguments.rounds):
-            for contestant, values in nanoseconds.items():
-                values.append(1e9 * run_alone(contestant, folder))
-    medians = {contestant: median(values) for contestant, values in nanoseconds.items()}
+            for contestant, values in costs.items():
+                values.append(run_alone(contestant, folder, threads=arguments.threads))
+    medians = {contestant: median(cost.wall for cost in values) for contestant, values in costs.items()}
+    processor = {contestant: median(cost.processor for cost in values) for contestant, values in costs.items()}
     packed = min(medians["trainer_flattened"], medians["trl_packed"])
     return report(
         "train",
-        figures={f"{contestant}, ns per trained token": value for contestant, value in medians.items()},
+        figures={f"{contestant} (us per trained token)": 1e6 * value for contestant, value in medians.items()}
+        | {f"{contestant}, processor time (us)": 1e6 * value for contestant, value in processor.items()},
         targets=[
             Target("Trainer padded / axo", medians["trainer_padded"] / medians["axo"], 2.0, "x", at_most=False),
             Target("best packed trainer / axo", packed / medians["axo"], 1.3, "x", at_most=False),
@@ -66,21 +69,34 @@ def make_data(folder: Path, *, num_rows: int) -> None:
     prepare(make_folder(folder, num_rows=num_rows, model=MODEL, keys=keys))
 
 
-def run_alone(contestant: str, folder: Path) -> float:
-    """Seconds per trained token of one contestant in a process of its own."""
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per trained token."""
+
+    wall: float
+    processor: float
+    """Of all threads: less touched by what else runs on the machine."""
+
+
+def run_alone(contestant: str, folder: Path, *, threads: int) -> Cost:
+    """One contestant in a process of its own."""
     command = [sys.executable, __file__, "--contestant", contestant, "--folder", str(folder)]
-    threads = str(len(os.sched_getaffinity(0)))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    times: dict[str, list[float]] = json.loads(done.stdout.splitlines()[-1])
-    first = max(1, int(WARM_SHARE * len(times["ends"])))
-    seconds = times["ends"][-1] - times["ends"][first - 1]
+    run: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    first = max(1, int(WARM_SHARE * len(run["ends"])))
+    wall, processor = (last - begin for begin, last in zip(run["ends"][first - 1], run["ends"][-1], strict=True))
     # Trainers do not tell the trained tokens of a step; the measured steps have about their share of all.
-    return seconds / (times["trained_tokens"][0] * (1 - first / len(times["ends"])))
+    trained_tokens = run["trained_tokens"] * (1 - first / len(run["ends"]))
+    return Cost(wall / trained_tokens, processor / trained_tokens)
 
 
-def axo(folder: Path) -> dict[str, list[float]]:
+Run = dict[str, Any]
+"""`ends`: wall and processor seconds at the end of each step; `trained_tokens` of all steps."""
+
+
+def axo(folder: Path) -> Run:
     from setting import start
 
     from axo.train.events import Progress
@@ -90,36 +106,36 @@ def axo(folder: Path) -> dict[str, list[float]]:
     with ExitStack() as stack:
         running = start(folder / "recipe.yaml", stack)
         running.loop.train(Progress(), [MetricsFile(folder / "metrics.jsonl", step=0), clock])
-    return {"ends": clock.ends, "trained_tokens": [float(running.data.train_store.trained.sum())]}
+    return {"ends": clock.ends, "trained_tokens": float(running.data.train_store.trained.sum())}
 
 
 @dataclass
 class Clock:
     """A hook of axo's loop that notes the time after each step."""
 
-    ends: list[float] = field(default_factory=list[float])
+    ends: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
 
     def after_step(self, end: StepEnd) -> None:
-        self.ends.append(perf_counter())
+        self.ends.append((perf_counter(), process_time()))
 
     def close(self) -> None:
         return
 
 
-def trainer_padded(folder: Path) -> dict[str, list[float]]:
+def trainer_padded(folder: Path) -> Run:
     from transformers import AutoTokenizer, DataCollatorForSeq2Seq
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
     return _trainer(folder, lambda: DataCollatorForSeq2Seq(tokenizer))
 
 
-def trainer_flattened(folder: Path) -> dict[str, list[float]]:
+def trainer_flattened(folder: Path) -> Run:
     from transformers import DataCollatorWithFlattening
 
     return _trainer(folder, DataCollatorWithFlattening)
 
 
-def trl_packed(folder: Path) -> dict[str, list[float]]:
+def trl_packed(folder: Path) -> Run:
     from datasets import Dataset
     from transformers import AutoTokenizer
     from trl import SFTConfig, SFTTrainer
@@ -138,10 +154,10 @@ def trl_packed(folder: Path) -> dict[str, list[float]]:
         callbacks=[callback],
     )
     trainer.train()
-    return {"ends": callback.ends, "trained_tokens": [trained_tokens]}
+    return {"ends": callback.ends, "trained_tokens": trained_tokens}
 
 
-def _trainer(folder: Path, make_collator: Callable[[], Any]) -> dict[str, list[float]]:
+def _trainer(folder: Path, make_collator: Callable[[], Any]) -> Run:
     """transformers.Trainer with as many samples in a step as axo has on average."""
     from transformers import Trainer, TrainingArguments
 
@@ -158,7 +174,7 @@ def _trainer(folder: Path, make_collator: Callable[[], Any]) -> dict[str, list[f
         callbacks=[callback],
     )
     trainer.train()
-    return {"ends": callback.ends, "trained_tokens": [trained_tokens]}
+    return {"ends": callback.ends, "trained_tokens": trained_tokens}
 
 
 def _samples(folder: Path) -> tuple[list[dict[str, list[int]]], float, int]:
@@ -197,15 +213,15 @@ def _callback() -> Any:
 
     class StepEnds(TrainerCallback):
         def __init__(self) -> None:
-            self.ends: list[float] = []
+            self.ends: list[tuple[float, float]] = []
 
         def on_step_end(self, *arguments: Any, **others: Any) -> None:
-            self.ends.append(perf_counter())
+            self.ends.append((perf_counter(), process_time()))
 
     return StepEnds()
 
 
-CONTESTANTS: dict[str, Callable[[Path], dict[str, list[float]]]] = {
+CONTESTANTS: dict[str, Callable[[Path], Run]] = {
     "axo": axo,
     "trainer_padded": trainer_padded,
     "trainer_flattened": trainer_flattened,
