@@ -28,8 +28,7 @@ def load_tokenizer(section: TokenizerSection, *, base_model: str, revision: str 
     if section.special_tokens is not None:
         _set_special_tokens(tokenizer, section.special_tokens)
     if section.tokens:
-        known = tokenizer.get_added_vocab()  # to add one of these again would make a special token an ordinary one
-        tokenizer.add_tokens([_added(token) for token in section.tokens if token not in known])
+        tokenizer.add_tokens([_added(token) for token in section.tokens])
     _guarantee_pad(tokenizer)
     return tokenizer
 

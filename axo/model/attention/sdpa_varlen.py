@@ -94,7 +94,7 @@ def mask_where_needed(
 ) -> torch.Tensor | None:
     """No mask for whole samples; transformers' own boolean mask (B, 1, T, T_kv) for padded rows, for several tokens
     after a cache and for patterns that are neither causal nor a sliding window."""
-    whole = q_length == kv_length and isinstance(q_offset, int) and q_offset == 0
+    whole = q_length == kv_length
     unpadded = attention_mask is None or bool(attention_mask.all())
     known = not use_vmap and local_size in (None, getattr(config, "sliding_window", None))
     if whole and unpadded and known:

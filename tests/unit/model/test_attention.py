@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     GPT2Config,
+    GraniteConfig,
     LlamaConfig,
     MistralConfig,
     Phi3Config,
@@ -20,6 +21,7 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+from transformers.masking_utils import chunked_causal_mask_function
 
 from axo.errors import TrainingError
 from axo.model.attention.samples import from_bounds, from_positions
@@ -57,11 +59,12 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
         **SIZES,
         **ROPE,
         head_dim=8,
-        query_pre_attn_scalar=8,
+        query_pre_attn_scalar=3,
         sliding_window=WINDOW,
         attn_logit_softcapping=2.0,
         final_logit_softcapping=5.0,
     ),
+    "granite_scaled": lambda: GraniteConfig(**SIZES, **ROPE, attention_multiplier=0.9),
     "phi3_window": lambda: Phi3Config(**SIZES, **ROPE, sliding_window=WINDOW),
     "gpt2": lambda: GPT2Config(
         vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=2, n_head=4, bos_token_id=None, eos_token_id=None
@@ -199,6 +202,35 @@ def test_generation_with_a_cache_and_left_padding_is_that_of_eager_attention(mod
     torch.testing.assert_close(torch.stack(generated.logits), torch.stack(expected.logits), atol=1e-5, rtol=1e-5)
 
 
+def test_left_padding_is_not_seen_where_no_position_ids_tell_of_it(model: PreTrainedModel) -> None:
+    ids = torch.randint(VOCABULARY, (2, 9), generator=torch.Generator().manual_seed(8))
+    mask = torch.ones_like(ids)
+    mask[0, :4] = 0
+    with torch.no_grad():
+        use(model, "eager")
+        expected = model(ids, attention_mask=mask, use_cache=False).logits
+        use(model, "sdpa_varlen")
+        logits = model(ids, attention_mask=mask, use_cache=False).logits
+    torch.testing.assert_close(logits[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
+
+
+def test_generation_with_a_static_cache_is_that_of_eager_attention(model: PreTrainedModel) -> None:
+    ids = torch.randint(VOCABULARY, (2, 6), generator=torch.Generator().manual_seed(9))
+    arguments: dict[str, Any] = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "cache_implementation": "static",
+        "disable_compile": True,
+    }
+    use(model, "eager")
+    expected = model.generate(**arguments)
+    use(model, "sdpa_varlen")
+    assert torch.equal(model.generate(**arguments), expected)
+
+
 def test_a_second_chunk_after_a_cache_is_computed_as_by_eager_attention(model: PreTrainedModel) -> None:
     ids = torch.randint(VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(6))
     with torch.no_grad():
@@ -238,8 +270,26 @@ def test_no_mask_is_built_for_packed_training(model: PreTrainedModel, monkeypatc
         packed_logits(model, make_batch([[7, 5], [3, 9]]), "sdpa_varlen")
 
 
-def test_a_mask_is_built_evaluation_first_and_training_after_it() -> None:
-    """Nothing made under inference mode may be kept and used by autograd."""
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        {"local_size": 3, "mask_function": chunked_causal_mask_function(3, torch.zeros(1, dtype=torch.int64))},
+        {"use_vmap": True, "allow_is_causal_skip": False, "mask_function": lambda b, h, q, k: (k <= q) | (k == 5)},
+    ],
+    ids=["chunks", "a pattern of the model's own"],
+)
+def test_a_pattern_that_is_no_window_gets_the_mask_of_transformers(pattern: dict[str, Any]) -> None:
+    from axo.model.attention.sdpa_varlen import mask_where_needed
+
+    sizes: dict[str, Any] = {"batch_size": 1, "q_length": 6, "kv_length": 6, "config": LlamaConfig(**SIZES, **ROPE)}
+    mask = mask_where_needed(**sizes, **pattern)
+    assert mask is not None
+    places, zero, rule = torch.arange(6), torch.tensor(0), pattern["mask_function"]
+    expected = torch.tensor([[bool(rule(zero, zero, q, k)) for k in places] for q in places])
+    assert torch.equal(mask[0, 0], expected)
+
+
+def test_inference_mode_leaves_nothing_behind_that_autograd_refuses() -> None:
     model = build("mistral_window")
     batch = make_batch([[12, 9]])
     with torch.inference_mode():

@@ -106,6 +106,13 @@ def test_layers_are_computed_again_in_the_backward_pass(tiny_llama_dir: Path) ->
     assert calls == {False: 1, True: 2}
 
 
+def test_gradients_can_be_asked_for_by_name(tiny_llama_dir: Path) -> None:
+    """The re-entrant kind refuses torch.autograd.grad and fires the hooks of DDP more than once."""
+    model = build(tiny_llama_dir, keys=ADAPTER_KEYS["full"], recompute=True)
+    loss = model(**attention_kwargs(make_batch(), attn_implementation="sdpa_varlen")).logits.sum()
+    assert all(gradient.any() for gradient in torch.autograd.grad(loss, list(model.parameters())[:2]))
+
+
 def test_a_model_without_layers_to_recompute_is_refused(tiny_llama_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir)
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)

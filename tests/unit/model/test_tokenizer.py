@@ -64,6 +64,7 @@ def test_further_special_tokens_leave_those_there_are(copy: Path) -> None:
     first = load(copy, special_tokens={"additional_special_tokens": ["<one>"]})
     first.save_pretrained(copy)
     second = load(copy, special_tokens={"additional_special_tokens": ["<two>"]})
+    assert {"<one>", "<two>"} <= set(second.all_special_tokens)
     for token in ("<one>", "<two>"):
         assert second.decode(second(token).input_ids, skip_special_tokens=True) == ""
 
