@@ -17,7 +17,22 @@ from axo.export.tensor_file import FLOATS, Stored
 _EMBEDDING = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight")
 _HEAD = re.compile(r"(.*\.)?(lm_head|embed_out)\.weight")
 _DEFAULT_HEAD = "lm_head.weight"
-_ROWS_AT_A_TIME = 4096
+_ROWS_AT_A_TIME = 1024
+
+
+class Scratch:
+    """Memory that one thread uses again for each block: fresh pages cost more than all that is computed in them."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, torch.Tensor] = {}
+
+    def take(self, name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+        """An uninitialised tensor that shares its memory with the last one of that name."""
+        size = shape.numel() * dtype.itemsize
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.numel() < size:
+            buffer = self._buffers[name] = torch.empty(size, dtype=torch.uint8)
+        return buffer[:size].view(dtype).view(shape)
 
 
 @dataclass(frozen=True)
@@ -46,18 +61,20 @@ class Output:
             return self.source.entry.end - self.source.entry.start
         return math.prod(self.shape) * FLOATS[self.dtype].itemsize
 
-    def values(self, start: int, stop: int) -> torch.Tensor:
-        """Rows [start, stop) as (stop - start, rest), added in float32 (float64 weights: in float64)."""
-        rows = self.source.rows(start, stop)
-        if self.delta is None:
-            return rows.to(FLOATS[self.dtype])
-        factors = self.delta.oriented(self.shape)
-        assert factors is not None
-        left, right = (factor.to(torch.float32) for factor in (factors[0][start:stop], factors[1]))
-        # In this order and not as one addmm: bit for bit what peft's merge gives.
-        added = torch.mm(left, right).mul_(self.delta.scale)
-        wide = torch.promote_types(rows.dtype, torch.float32)
-        return added.to(wide).add_(rows.to(wide)).to(FLOATS[self.dtype])
+    def values(self, start: int, stop: int, *, scratch: Scratch) -> torch.Tensor:
+        """Rows [start, stop) as (stop - start, rest), added in float32 (float64 weights: in float64).
+
+        The result may lie in `scratch`: it is good until the next call with the same one.
+        """
+        rows, dtype = self.source.rows(start, stop), FLOATS[self.dtype]
+        if self.delta is not None:
+            factors = self.delta.oriented(self.shape)
+            assert factors is not None
+            left, right = (factor.to(torch.float32) for factor in (factors[0][start:stop], factors[1]))
+            # In this order and not as one addmm: bit for bit what peft's merge gives.
+            added = torch.mm(left, right, out=scratch.take("added", rows.shape, torch.float32)).mul_(self.delta.scale)
+            rows = added.add_(rows) if rows.dtype != torch.float64 else rows + added
+        return rows if rows.dtype == dtype else scratch.take("rounded", rows.shape, dtype).copy_(rows)
 
 
 @dataclass(frozen=True)
@@ -174,7 +191,7 @@ def _place_of(name: str, known: set[str]) -> str | None:
 
 def _output(name: str, edits: _Edits, stored: Stored, beneath: Stored, dtype: str | None) -> Output:
     """`stored` gives the number format; `beneath` the values where the adapter has none of its own."""
-    found = edits.trained.get(name) or (edits.originals.get(name) if name in edits.deltas else None)
+    found = edits.trained.get(name) or edits.originals.get(name)
     source, delta = found or beneath, edits.deltas.get(name)
     if stored.entry.dtype not in FLOATS:
         if found or delta:
@@ -194,9 +211,13 @@ def _same_values(one: Output, other: Output) -> bool:
         return False
     if one.source == other.source and one.delta is other.delta:
         return True
-    steps = range(0, one.shape[0], _ROWS_AT_A_TIME)
-    blocks = ((start, min(start + _ROWS_AT_A_TIME, one.shape[0])) for start in steps)
-    return all(torch.equal(one.values(*block), other.values(*block)) for block in blocks)
+    scratches = Scratch(), Scratch()
+    for start in range(0, one.shape[0], _ROWS_AT_A_TIME):
+        stop = min(start + _ROWS_AT_A_TIME, one.shape[0])
+        values = [output.values(start, stop, scratch=own) for output, own in zip((one, other), scratches, strict=True)]
+        if not torch.equal(*values):
+            return False
+    return True
 
 
 def _new_vocab_size(base: BaseModel, tensors: Mapping[str, Stored], outputs: Mapping[str, Output]) -> int | None:

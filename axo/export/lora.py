@@ -21,6 +21,10 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _PARTS = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<part>[AB])(\.weight)?")
 
+_BENEATH = re.compile(r"\.(base_layer|original_module)\.")
+_COPY = ".modules_to_save."
+"""In names of a trained copy, which peft stores a second time so where the vocabulary grew."""
+
 _PLAIN_INITS = (True, False, "gaussian", "orthogonal", "eva")
 """Values of `init_lora_weights` that leave the base weight as it is; others (pissa, olora, loftq, ...) subtract
 something from it, which a saved adapter only undoes together with that changed base."""
@@ -73,7 +77,8 @@ class Adapter:
     trained: Mapping[str, Stored]
     """Tensors trained in full (`modules_to_save`, biases, embeddings of a grown vocabulary)."""
     originals: Mapping[str, Stored]
-    """The base weight as it was beneath a delta; peft stores it for adapters on embeddings and output heads."""
+    """The base weight as it was beneath a delta or a trained copy, which peft stores for embeddings and output
+    heads, and the trained biases of layers with a delta."""
 
 
 def open_adapter(folder: Path) -> Adapter:
@@ -95,10 +100,10 @@ def open_adapter(folder: Path) -> Adapter:
         _check_numbers(stored)
         if match := _PARTS.fullmatch(name):
             parts.setdefault((match["module"], bool(match["embedding"])), {})[match["part"]] = stored
-        elif ".base_layer." in name:
-            originals[name.replace(".base_layer.", ".")] = stored
+        elif mark := _BENEATH.search(name):
+            originals[name.replace(mark[0], ".")] = stored
         else:
-            trained[name] = stored
+            _keep_once(trained, name.replace(_COPY, "."), stored)
     deltas = {f"{module}.weight": _low_rank(config, module, embedding, ab) for (module, embedding), ab in parts.items()}
     return Adapter(folder, deltas, trained, originals)
 
@@ -132,6 +137,14 @@ def _check_numbers(stored: Stored) -> None:
             f"{path}: tensor {entry.name} is empty {list(entry.shape)}",
             "it was saved from a sharded model without gathering its weights",
         )
+
+
+def _keep_once(trained: dict[str, Stored], name: str, stored: Stored) -> None:
+    other = trained.setdefault(name, stored)
+    if other is not stored and (
+        other.entry.shape != stored.entry.shape or not torch.equal(other.matrix(), stored.matrix())
+    ):
+        raise CheckpointError(f"{stored.file.path}: {name} is there twice, with different values")
 
 
 def _low_rank(config: Mapping[str, Any], module: str, embedding: bool, parts: Mapping[str, Stored]) -> LowRank:

@@ -75,7 +75,7 @@ class Stored:
         """Rows [start, stop) as (stop - start, rest) in the stored dtype, a view where the bytes are aligned."""
         data, dtype = self.data(start, stop), FLOATS[self.entry.dtype]
         aligned = data if data.storage_offset() % dtype.itemsize == 0 else data.clone()
-        return aligned.view(dtype).view(stop - start, -1)
+        return aligned.view(dtype).view(stop - start, math.prod(self.entry.shape[1:]))
 
     def matrix(self) -> torch.Tensor:
         """The whole tensor, (rows, rest)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from axo.export.assemble import Output, OutputFile
+from axo.export.assemble import Output, OutputFile, Scratch
 from axo.export.tensor_file import encode_header
 
 _BLOCK_ELEMENTS = 1 << 20
@@ -32,11 +33,15 @@ def write_tensors(files: tuple[OutputFile, ...], *, folder: Path, written: Calla
 
 def _write_file(file: OutputFile, path: Path, *, pool: ThreadPoolExecutor, written: Callable[[int], None]) -> None:
     header = encode_header(file.metadata, {o.name: (o.dtype, o.shape, o.num_bytes) for o in file.outputs})
+    scratches = threading.local()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
 
     def write_block(block: tuple[Output, int, int, int]) -> None:
         output, start, stop, offset = block
-        data = output.source.data(start, stop) if output.copied else _bytes(output.values(start, stop))
+        if output.copied:
+            data = output.source.data(start, stop)
+        else:
+            data = output.values(start, stop, scratch=_of_this_thread(scratches)).view(-1).view(torch.uint8)
         _write_all(descriptor, data, offset)
         written(len(data))
 
@@ -60,12 +65,14 @@ def _blocks(file: OutputFile, *, first: int) -> Iterator[tuple[Output, int, int,
         offset += output.num_bytes
 
 
-def _bytes(values: torch.Tensor) -> torch.Tensor:
-    return values.contiguous().view(-1).view(torch.uint8)
+def _of_this_thread(scratches: threading.local) -> Scratch:
+    if not hasattr(scratches, "scratch"):
+        scratches.scratch = Scratch()
+    return scratches.scratch
 
 
 def _write_all(descriptor: int, data: torch.Tensor, offset: int) -> None:
-    view = memoryview(data.numpy())
+    view = memoryview(data.numpy())  # type: ignore[arg-type]  (arrays are buffers since Python had them)
     while view:
         count = os.pwrite(descriptor, view, offset)
         view, offset = view[count:], offset + count
