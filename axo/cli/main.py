@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from axo import __version__, log
 from axo.cli.evaluate import evaluate
@@ -20,21 +17,10 @@ from axo.cli.validate import validate
 from axo.errors import AxoError
 
 
-class _Group(TyperGroup):
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except AxoError as error:
-            if "--debug" in sys.argv:
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            ctx.exit(error.exit_code)
-
-
 app = typer.Typer(
-    cls=_Group,
     help="Fine-tune large language models from one YAML recipe.",
     no_args_is_help=True,
+    rich_markup_mode=None,  # plain help: rich would double the start-up
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -55,4 +41,11 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main() -> None:
-    app()
+    """Run the command line; a fault that a user can cause becomes its text on stderr and its exit code."""
+    try:
+        app()
+    except AxoError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
