@@ -16,7 +16,6 @@ from axo.cli.train import train
 from axo.cli.validate import validate
 from axo.errors import AxoError
 
-
 app = typer.Typer(
     help="Fine-tune large language models from one YAML recipe.",
     no_args_is_help=True,
