@@ -18,7 +18,8 @@ def read_jsonl(path: Path) -> Iterator[Row]:
         for number, line in enumerate(file, start=1):
             if line.isspace():
                 continue
-            yield Row(_json_object(_decode(line, path, number), path, number), str(path), number)
+            content = _decode(line, path, number).rstrip("\r\n")
+            yield Row(_json_object(content, path, number), str(path), number)
 
 
 def read_json(path: Path) -> Iterator[Row]:

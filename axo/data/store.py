@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import xxhash
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from axo.data.report import DESCRIPTION
@@ -68,7 +69,7 @@ def open_store(path: Path) -> Store:
     """The store in this folder. DataError where there is none or it is damaged."""
     try:
         return Store(path)
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, SafetensorError, pa.ArrowException) as error:
         raise DataError(
             f"this is no whole store of prepared data: {error}", "delete the folder and prepare again", file=str(path)
         ) from error

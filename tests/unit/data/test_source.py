@@ -1,0 +1,125 @@
+"""Where rows come from: files, folders, splits, hub names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from axo.data.source import read_rows, source_files
+from axo.errors import DataError
+from axo.recipe.data import DatasetEntry
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of JSON-lines files, each with one row that says its name."""
+
+    def make(*names: str) -> Path:
+        for name in names:
+            path = tmp_path / "set" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"text": name}) + "\n")
+        return tmp_path / "set"
+
+    return make
+
+
+def read(path: Path | str, **keys: Any) -> list[Any]:
+    return [row.values["text"] for row in read_rows(DatasetEntry(path=str(path), type="completion", **keys))]
+
+
+def test_a_folder_gives_its_files_in_the_order_of_their_names(folder: Callable[..., Path]) -> None:
+    assert read(folder("b.jsonl", "a.jsonl", "c/a.jsonl", ".hidden/x.jsonl", "notes.md")) == [
+        "a.jsonl", "b.jsonl", "c/a.jsonl",
+    ]  # fmt: skip
+
+
+def test_names_of_files_say_their_split(folder: Callable[..., Path]) -> None:
+    path = folder("train-00000.jsonl", "train-00001.jsonl", "data_test.jsonl", "val/x.jsonl", "other.jsonl")
+    assert read(path) == ["train-00000.jsonl", "train-00001.jsonl"]
+    assert read(path, split="test") == ["data_test.jsonl"]
+    assert read(path, split="validation") == ["val/x.jsonl"]
+
+
+def test_a_word_that_only_contains_a_splits_name_is_no_split(folder: Callable[..., Path]) -> None:
+    assert read(folder("constraint.jsonl", "latest.jsonl", "devices.jsonl")) == [
+        "constraint.jsonl", "devices.jsonl", "latest.jsonl",
+    ]  # fmt: skip
+
+
+def test_data_files_choose_within_a_folder(folder: Callable[..., Path]) -> None:
+    path = folder("a.jsonl", "b.jsonl", "sub/c.jsonl")
+    assert read(path, data_files="b.jsonl") == ["b.jsonl"]
+    assert read(path, data_files=["sub/*.jsonl", "*.jsonl", "a.jsonl"]) == ["sub/c.jsonl", "a.jsonl", "b.jsonl"]
+
+
+def test_ds_type_reads_files_whose_names_do_not_tell(tmp_path: Path) -> None:
+    (tmp_path / "rows.data").write_text('{"text": "one"}\n')
+    assert read(tmp_path / "rows.data", ds_type="json") == ["one"]
+    (tmp_path / "rows.dat").write_text("text\none\n")
+    assert read(tmp_path / "rows.dat", ds_type="csv") == ["one"]
+
+
+REFUSED = {
+    "a missing file": ("missing.jsonl", {}, "no such file"),
+    "a missing file by its ending": ("nowhere/at/all.csv", {}, "no such file"),
+    "an unknown kind": ("x.weird", {}, "unknown kind of file '.weird'"),
+    "an empty file": ("empty.jsonl", {}, "no rows"),
+    "a file of blank lines": ("blank.txt", {}, "no rows"),
+    "a header alone": ("header.csv", {}, "no rows"),
+    "an empty list": ("list.json", {}, "no rows"),
+    "a split of a file": ("x.jsonl", {"split": "test"}, "no split 'test'"),
+    "a slice of a file": ("x.jsonl", {"split": "train[:10]"}, "only whole splits"),
+    "several kinds in a folder": ("mixed", {}, "several kinds of files: 1 .csv, 1 .jsonl"),
+    "a folder without data": ("void", {}, "no data file"),
+    "a split that no file has": ("named", {"split": "test"}, "no file of split 'test'"),
+    "data_files that match nothing": ("named", {"data_files": "z*"}, "no file matches data_files 'z*'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_source_that_gives_no_rows_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "x.weird": "a", "empty.jsonl": "", "blank.txt": "\n \n", "header.csv": "a,b\n", "list.json": "[]",
+        "x.jsonl": '{"text": "a"}', "mixed/a.csv": "text\na", "mixed/b.jsonl": "{}", "void/readme.md": "a",
+        "named/train.jsonl": "{}",
+    }  # fmt: skip
+    for file, content in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content)
+    monkeypatch.chdir(tmp_path)
+    path, keys, says = REFUSED[name]
+    with pytest.raises(DataError) as refused:
+        read(path, **keys)
+    assert says in refused.value.message
+    assert refused.value.file is not None
+
+
+def test_a_hub_name_is_loaded_by_datasets_with_all_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def load_dataset(path: str, **keys: Any) -> datasets.Dataset:
+        asked.append((path, keys))
+        return datasets.Dataset.from_list([{"text": f"row {number}"} for number in range(1200)])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    keys = {"name": "part", "split": "train[:10%]", "revision": "abc", "data_files": "x.json"}
+    entry = DatasetEntry(path="someone/something", type="completion", **keys)
+    rows = list(read_rows(entry))
+    assert asked == [("someone/something", keys)]
+    assert [(row.values["text"], row.line) for row in rows] == [(f"row {n}", n + 1) for n in range(1200)]
+    assert source_files(entry) == []
+
+
+def test_a_hub_that_cannot_be_reached_is_a_data_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(path: str, **keys: Any) -> datasets.Dataset:
+        raise ConnectionError("the hub is not there\nand more")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(DataError, match="the hub is not there"):
+        read("someone/something")
