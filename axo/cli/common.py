@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.errors import Finding, RecipeError
+from axo.errors import RecipeError
 from axo.log import LOG
 
 if TYPE_CHECKING:
@@ -28,13 +29,19 @@ def load_recipe(recipe: str, overrides: Sequence[str]) -> LoadedRecipe:
     """Read a recipe with `--key value` and `--set key=value` from the command line; notes go to stderr."""
     from axo.recipe.read import read_recipe
 
-    if recipe.startswith("-"):
-        hint = f"axo VERB RECIPE {recipe} ..."
-        raise RecipeError([Finding(recipe, "the recipe comes before its keys", hint, file="command line")])
     loaded = read_recipe(Path(recipe), overrides=overrides)
     for note in loaded.notes:
         LOG.info("note: %s", note)
     return loaded
+
+
+@contextmanager
+def located(loaded: LoadedRecipe) -> Iterator[None]:
+    """Faults that only the Plan or the model finds get the line of their key, too."""
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(loaded.source.locate(error.findings)) from error
 
 
 def print_json(answer: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json
 from axo.log import LOG
 
 
@@ -24,7 +24,9 @@ def evaluate(
     del debug
     from axo.workflows.evaluate import evaluate as run_evaluate
 
-    result = run_evaluate(load_recipe(recipe, ctx.args).recipe, base=base, show=LOG.info)
+    loaded = load_recipe(recipe, ctx.args)
+    with located(loaded):
+        result = run_evaluate(loaded.recipe, base=base, show=LOG.info)
     answer = {
         "loss": result.loss,
         "perplexity": result.perplexity,

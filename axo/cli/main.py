@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+import click
 import typer
+from typer.core import TyperCommand
 
 from axo import __version__, log
 from axo.cli.evaluate import evaluate
@@ -23,11 +25,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-RECIPE_KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Settings of verbs that take any recipe key as an option."""
+
+class _RecipeCommand(TyperCommand):
+    """A verb that takes any recipe key as an option, wherever it stands; they become `ctx.args`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", *(name for option in self.params for name in (*option.opts, *option.secondary_opts))}
+        if all(not word.startswith("--") or word in own for word in args):
+            return super().parse_args(ctx, args)
+        from axo.recipe.override import split_arguments
+
+        keys, rest = split_arguments(args, own=own)
+        super().parse_args(ctx, rest)
+        ctx.args = [*keys, *ctx.args]
+        return ctx.args
+
 
 for verb in (train, preprocess, validate, evaluate, inference, merge_lora):
-    app.command(context_settings=RECIPE_KEYS)(verb)
+    app.command(cls=_RecipeCommand)(verb)
 app.command()(tiny_model)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json
 from axo.log import LOG
 
 
@@ -29,7 +29,9 @@ def merge_lora(
     del debug
     from axo.workflows.merge import merge
 
-    merged = merge(load_recipe(recipe, ctx.args).recipe, out=out, check=check, show=LOG.info)
+    loaded = load_recipe(recipe, ctx.args)
+    with located(loaded):
+        merged = merge(loaded.recipe, out=out, check=check, show=LOG.info)
     if json:
         print_json({"merge": vars(merged.merge), "check": None if merged.check is None else vars(merged.check)})
         return

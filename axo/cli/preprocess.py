@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json
 from axo.log import LOG
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def preprocess(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug
     from axo.workflows.prepare import prepare_run
 
     loaded = load_recipe(recipe, ctx.args)
-    prepared = prepare_run(loaded.recipe, show=LOG.info)
+    with located(loaded):
+        prepared = prepare_run(loaded.recipe, show=LOG.info)
     sets = {"train": prepared.train} | ({"eval": prepared.evaluation} if prepared.evaluation else {})
     if json:
         print_json({"prepared": {name: _answer(one) for name, one in sets.items()}})

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json, show_plan
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json, show_plan
 from axo.log import LOG
 
 
@@ -32,13 +32,15 @@ def train(
     if smoke:
         from axo.workflows.smoke import smoke as run_smoke
 
-        report = run_smoke(loaded, show_plan=show_plan, show=LOG.info)
+        with located(loaded):
+            report = run_smoke(loaded, show_plan=show_plan, show=LOG.info)
         if json:
             print_json(report)
         return
     from axo.workflows.train import train as run_train
 
-    trained = run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info)
+    with located(loaded):
+        trained = run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info)
     if trained.kind == "finished":
         LOG.info("finished already: %s (--fresh starts over)", trained.output_dir)
     if json:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json, show_plan
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json, show_plan
 
 
 def validate(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug: Debug = False) -> None:
@@ -18,7 +18,8 @@ def validate(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug: 
 
     try:
         loaded = load_recipe(recipe, ctx.args)
-        plan = resolve(loaded.recipe, find_facts(loaded.recipe))
+        with located(loaded):
+            plan = resolve(loaded.recipe, find_facts(loaded.recipe))
     except RecipeError as error:
         if json:
             print_json({"valid": False, "findings": [vars(finding) for finding in error.findings]})

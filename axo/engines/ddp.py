@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -15,6 +16,9 @@ from torch.nn.parallel import DistributedDataParallel
 from axo.engines import state, step
 from axo.engines.base import MakeOptimizer
 from axo.types import Batch, Layout, Sums, Update
+
+
+GLOO_REST_SECONDS = 0.2
 
 
 class DDP:
@@ -42,9 +46,10 @@ class DDP:
         self._objective = objective.to(self.device)
         self._optimizer = make_optimizer(self._objective) if make_optimizer else None
         self._parameters = list(state.trained_parameters(self._objective).values())
-        self._module = DistributedDataParallel(
+        self._module: nn.Module | None = DistributedDataParallel(
             self._objective,
             device_ids=[self.device] if self.device.type == "cuda" else None,
+            forward_sync_buffers=False,  # all ranks compute the same ones (RoPE frequencies)
             gradient_as_bucket_view=True,
         )
         assert dist.get_world_size() == self.layout.world_size > 1
@@ -56,12 +61,14 @@ class DDP:
         return [row.tolist() for row in rows]
 
     def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+        module = self._module
+        assert isinstance(module, DistributedDataParallel)
         total = torch.zeros((), device=self.device)
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
-            with nullcontext() if last else self._module.no_sync():
+            with nullcontext() if last else module.no_sync():
                 total += step.backward(
-                    self._module,
+                    module,
                     batch,
                     scale=self.layout.dp_size / divisor,
                     device=self.device,
@@ -92,4 +99,9 @@ class DDP:
         yield from self._objective.state_dict().items()
 
     def close(self) -> None:
+        """The destructor of a gloo group joins its thread while it holds the GIL, and that thread needs the GIL to free
+        the tensors of the last collective: drop what keeps the group alive and let the thread finish first."""
+        self._module = None
+        dist.barrier()
+        time.sleep(GLOO_REST_SECONDS)
         dist.destroy_process_group()

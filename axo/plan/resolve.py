@@ -198,11 +198,10 @@ def _optimizer(recipe: Recipe, decisions: list[Decision]) -> str:
 
 
 def _steps(recipe: Recipe, data: DataFacts, batch: BatchPlan, decisions: list[Decision]) -> StepsPlan:
-    run, optim = recipe.run, recipe.optim
+    run = recipe.run
     per_epoch = formulas.steps_per_epoch(data.train_packs, packs_per_step=batch.packs_per_step)
     total = formulas.total_steps(per_epoch=per_epoch, num_epochs=run.num_epochs, max_steps=run.max_steps)
-    warmup = formulas.warmup_steps(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio)
-    epochs = total / per_epoch
+    warmup = _warmup(recipe, total, decisions)
     decisions.append(
         _decision(
             "max_steps" if run.max_steps else "num_epochs",
@@ -211,12 +210,11 @@ def _steps(recipe: Recipe, data: DataFacts, batch: BatchPlan, decisions: list[De
             f"{data.train_packs} rows, {per_epoch} steps an epoch",
         )
     )
-    decisions.append(_decision("warmup_steps", optim.warmup_steps, str(warmup), "linear from 0"))
     evaluation, saving = recipe.evaluation, recipe.checkpoint
     return StepsPlan(
         steps_per_epoch=per_epoch,
         total_steps=total,
-        warmup_steps=min(warmup, total),
+        warmup_steps=warmup,
         logging_steps=formulas.logging_steps(total, asked=recipe.tracking.logging_steps),
         evaluate=None
         if data.eval_samples == 0
@@ -225,16 +223,27 @@ def _steps(recipe: Recipe, data: DataFacts, batch: BatchPlan, decisions: list[De
             steps=evaluation.eval_steps,
             per_epoch=evaluation.evals_per_epoch,
             total=total,
-            num_epochs=epochs,
+            num_epochs=run.num_epochs,
         ),
         save=formulas.cadence(
             strategy=saving.save_strategy,
             steps=saving.save_steps,
             per_epoch=saving.saves_per_epoch,
             total=total,
-            num_epochs=epochs,
+            num_epochs=run.num_epochs,
         ),
     )
+
+
+def _warmup(recipe: Recipe, total: int, decisions: list[Decision]) -> int:
+    optim = recipe.optim
+    asked = optim.warmup_steps if optim.warmup_ratio is None else optim.warmup_ratio
+    warmup = min(formulas.warmup_steps(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio), total)
+    why = "linear from 0"
+    if optim.lr_scheduler == "constant":
+        warmup, why = 0, "lr_scheduler constant has no warmup; constant_with_warmup has"
+    decisions.append(_decision("warmup_steps", asked, str(warmup), why))
+    return warmup
 
 
 def _decision(key: str, asked: Any, effective: str, why: str, *, fallback: bool = False) -> Decision:

@@ -41,8 +41,9 @@ def cadence(
     total: int,
     num_epochs: float,
 ) -> Cadence | None:
-    """When to evaluate or save, in Axolotl's meaning: a number of steps, a share of all steps below 1,
-    or so many times an epoch; by default at the end of each epoch; None for the strategy `no`."""
+    """When to evaluate or save, in Axolotl's meaning: a number of steps, a share of all steps below 1, or so many
+    times in each of `num_epochs` (a share of all steps too, also where max_steps cuts the epochs short); by default
+    at the end of each epoch; None for the strategy `no`."""
     if strategy in ("no", False):
         return None
     if steps is not None:

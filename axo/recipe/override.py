@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,6 +45,26 @@ def parse_overrides(args: Sequence[str]) -> list[Override]:
     return overrides
 
 
+def split_arguments(args: Sequence[str], *, own: Collection[str]) -> tuple[list[str], list[str]]:
+    """(options that are recipe keys, the rest) of a command line; `own` are the command's own options.
+
+    An option takes the words that `parse_overrides` will read with it, so that none is mistaken for an argument."""
+    keys: list[str] = []
+    others: list[str] = []
+    rest = list(args)
+    while rest:
+        first = rest[0]
+        if first == "--":
+            return keys, [*others, *rest]
+        if not _OPTION.match(first) or first.partition("=")[0] in own:
+            others.append(rest.pop(0))
+            continue
+        before = list(rest)
+        _parse_first(rest)
+        keys.extend(before[: len(before) - len(rest)])
+    return keys, others
+
+
 def apply_overrides(flat: Mapping[str, Any], overrides: Iterable[Override]) -> tuple[dict[str, Any], list[Finding]]:
     """A copy of `flat` with every override set; findings for those that no place can be found for."""
     result = deepcopy(dict(flat))
@@ -62,7 +82,7 @@ def apply_overrides(flat: Mapping[str, Any], overrides: Iterable[Override]) -> t
 def _parse_first(rest: list[str]) -> Override | Finding:
     """Takes one option off the front of `rest`."""
     argument = rest.pop(0)
-    if not re.match(r"--[A-Za-z]", argument):
+    if not _OPTION.match(argument):
         return _refused("", f"found {argument!r}, expected an option", "write --learning-rate 1e-4 or --set key=value")
     name, equals, text = argument[2:].partition("=")
     if name == "set":
@@ -128,4 +148,5 @@ def _refused(key: str, message: str, hint: str) -> Finding:
     return Finding(key, message, hint, COMMAND_LINE)
 
 
+_OPTION = re.compile(r"--[A-Za-z]")
 _SWITCH_WORDS = ("true", "false", "yes", "no", "on", "off")

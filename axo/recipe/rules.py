@@ -23,6 +23,9 @@ def remarks(recipe: Recipe) -> list[str]:
     notes: list[str] = []
     if recipe.evaluation.evals_per_epoch and not _has_eval_data(recipe):
         notes.append("evals_per_epoch has no effect: there is no evaluation data (val_set_size, test_datasets)")
+    optim = recipe.optim
+    if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler.startswith("constant"):
+        notes.append(f"cosine_min_lr_ratio has no effect: lr_scheduler is {optim.lr_scheduler}")
     return [*notes, *data_rules.remarks(recipe)]
 
 

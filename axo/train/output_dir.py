@@ -19,11 +19,11 @@ METRICS = "metrics.jsonl"
 LOCK = ".lock"
 NEUTRAL_KEYS = frozenset(
     {
-        "output_dir", "strict", "fallbacks", "dataset_prepared_path", "dataset_num_proc", "ddp_timeout",
+        "output_dir", "fallbacks", "dataset_prepared_path", "ddp_timeout",
         "save_strategy", "save_steps", "saves_per_epoch", "save_total_limit", "resume_from_checkpoint",
         "auto_resume_from_checkpoints", "eval_strategy", "eval_steps", "evals_per_epoch", "eval_batch_size",
         "eval_sample_packing", "test_datasets", "logging_steps", "use_tensorboard", "use_wandb", "wandb_project",
-        "wandb_entity", "wandb_name", "wandb_run_id", "wandb_mode", "wandb_watch", "wandb_log_model", "lora_model_dir",
+        "wandb_entity", "wandb_name", "wandb_run_id", "wandb_mode", "lora_model_dir",
         "datasets",
     }
 )  # fmt: skip

@@ -25,6 +25,7 @@ from axo.objectives.causal_lm import CausalLM, check_head
 from axo.objectives.logits import logit_transform
 from axo.optim.groups import parameter_groups
 from axo.optim.schedules import make_schedule
+from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.registry.tables import ADAPTERS, ENGINES, OPTIMIZERS, TRACKERS
@@ -54,6 +55,7 @@ def run(job: Job) -> None:
         tokenizer.chat_template = job.chat_template
         make_optimizer = partial(_make_optimizer, recipe=recipe, name=plan.optimizer)
         engine.prepare(objective, make_optimizer)
+        objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe)
         checkpoints = _checkpoints(job, recipe, engine, partial(save_model, adapter, objective, tokenizer))
@@ -68,12 +70,16 @@ def run(job: Job) -> None:
 
 
 def make_engine(plan: Plan) -> Engine:
-    precision = plan.precision.autocast_dtype
     return ENGINES.load(plan.engine.name)(
         device=plan.engine.device,
-        autocast_dtype=getattr(torch, precision) if precision else None,
+        autocast_dtype=_autocast_dtype(plan),
         timeout_seconds=plan.engine.timeout_seconds,
     )
+
+
+def _autocast_dtype(plan: Plan) -> torch.dtype | None:
+    name = plan.precision.autocast_dtype
+    return getattr(torch, name) if name else None
 
 
 def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Adapter, CausalLM]:
@@ -92,11 +98,23 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
         device=str(device),
         seed=recipe.run.seed,
     )
+    if recipe.adapters.adapter is not None:
+        _check_new_tokens(recipe, tokenizer, model)
     adapter: Adapter = ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters)
     trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
     if recipe.precision.gradient_checkpointing:
         enable_recompute(trained)
     return tokenizer, adapter, make_objective(trained, plan)
+
+
+def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
+    """New rows of the embeddings must be trained; peft is imported only for adapters."""
+    from axo.adapters.lora import check_new_tokens
+
+    source = recipe.model.base_model_config or recipe.model.base_model
+    config = read_model_config(source, revision=recipe.model.revision_of_model)
+    grown = config is not None and len(tokenizer) > config.get("vocab_size", len(tokenizer))
+    check_new_tokens(recipe.adapters, grown=grown, tied=bool(model.config.tie_word_embeddings))
 
 
 def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
@@ -109,7 +127,7 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
         transform=logit_transform(model.config),
     )
     if plan.loss.chunked:
-        check_head(objective)
+        check_head(objective, autocast_dtype=_autocast_dtype(plan))
     return objective
 
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from axo.data.prepare import Prepared, prepare
 from axo.data.templates import resolve_chat_template
 from axo.errors import DataError
 from axo.model.tokenizer import load_tokenizer
-from axo.plan.facts import DataFacts, Facts, find_hardware, read_model_config
+from axo.plan.facts import DataFacts, Facts
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
 from axo.recipe.recipe import Recipe
 from axo.train.orders import open_prepared
+from axo.workflows.facts import find_facts
 
 DEFAULT_PREPARED = "last_run_prepared"
+TELL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,6 @@ class Preparation:
     tokenizer: Any
     train: Prepared
     evaluation: Prepared | None
-
-
-def find_facts(recipe: Recipe) -> Facts:
-    """Facts about this machine and the base model."""
-    source = recipe.model.base_model_config or recipe.model.base_model
-    config = read_model_config(source, revision=recipe.model.revision_of_model)
-    return Facts(hardware=find_hardware(), model_config=config)
 
 
 def prepare_run(recipe: Recipe, *, show: Callable[[str], None] | None = None) -> Preparation:
@@ -77,12 +73,25 @@ def _prepare_data(
             tokenizer_section=recipe.tokenizer,
             tokenizer=tokenizer,
             root=root,
-            progress=show,
+            progress=None if show is None else _teller(show),
         )
         for entries in sets
     )
     assert train is not None
     return train, evaluation
+
+
+def _teller(show: Callable[[str], None]) -> Callable[[int, int], None]:
+    """Says how far the preparation is, every few seconds."""
+    last = monotonic()
+
+    def tell(rows: int, tokens: int) -> None:
+        nonlocal last
+        if monotonic() - last >= TELL_SECONDS:
+            last = monotonic()
+            show(f"prepared {rows:,} rows, {tokens:,} tokens")
+
+    return tell
 
 
 def _count(recipe: Recipe, plan: Plan, train: Prepared, evaluation: Prepared | None) -> DataFacts:

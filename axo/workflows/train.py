@@ -41,7 +41,7 @@ def train(
         prepared = prepare_run(recipe, show=show)
         show_plan(prepared.plan)
         trajectory = output_dir.trajectory_of(
-            _flat_values(recipe), data_key=_data_key(prepared), packs_per_step=prepared.plan.batch.packs_per_step
+            _flat_values(recipe), data_key=prepared.train.key, packs_per_step=prepared.plan.batch.packs_per_step
         )
         start = output_dir.decide_start(
             folder,
@@ -95,10 +95,6 @@ def _flat_values(recipe: Recipe) -> dict[str, Any]:
     """Every key of every section with its value or default."""
     sections = recipe.model_dump(mode="json")
     return {key: value for section in sections.values() for key, value in section.items()}
-
-
-def _data_key(prepared: Preparation) -> str:
-    return prepared.train.key
 
 
 def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:

@@ -59,10 +59,10 @@ class Rows:
 
 def make_objective(*, lora: bool, dtype: torch.dtype) -> CausalLM:
     torch.manual_seed(0)
-    register("sdpa_varlen")
+    attention = register("sdpa_varlen")
     config = LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, attn_implementation="sdpa_varlen", use_cache=False,
+        num_key_value_heads=2, max_position_embeddings=128, attn_implementation=attention, use_cache=False,
     )  # fmt: skip
     model: torch.nn.Module = LlamaForCausalLM(config).to(dtype)
     if lora:
@@ -111,6 +111,7 @@ def run_case(engine: Engine, *, packed: bool, lora: bool, bf16: bool) -> dict[st
         return [collate(rows, group, pad_token_id=0, length=None, multiple_of=None) for group in mine]
 
     recorder = Recorder()
+    objective.train()
     gradients = first_gradients(engine, objective, make(next(order.steps(0))))
     loop = Loop(
         engine=engine, objective=objective, order=order, collate=make, learning_rate=lambda step: 1e-2,
