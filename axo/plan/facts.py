@@ -28,6 +28,8 @@ class Device:
 class Hardware:
     devices: tuple[Device, ...] = ()
     cpu_count: int = 1
+    num_threads: int | None = None
+    """Threads of each process as OMP_NUM_THREADS asks, where it is set."""
     packages: Mapping[str, str] = field(default_factory=dict[str, str])
     """Installed optional packages and their versions."""
 
@@ -52,8 +54,8 @@ class Facts:
 
 
 def find_hardware() -> Hardware:
-    """GPUs that CUDA_VISIBLE_DEVICES leaves visible, usable CPUs and optional packages."""
-    return Hardware(devices=_gpus(), cpu_count=_cpu_count(), packages=_packages())
+    """GPUs that CUDA_VISIBLE_DEVICES leaves visible, usable CPUs, OMP_NUM_THREADS and optional packages."""
+    return Hardware(devices=_gpus(), cpu_count=_cpu_count(), num_threads=_num_threads(), packages=_packages())
 
 
 def read_model_config(base_model: str, *, revision: str | None = None) -> Mapping[str, Any] | None:
@@ -134,6 +136,11 @@ def _visible(pynvml: Any, handles: list[Any]) -> list[Any]:
             break
         chosen.append(match[0])
     return chosen
+
+
+def _num_threads() -> int | None:
+    asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(asked) if asked.isdigit() and int(asked) > 0 else None
 
 
 def _cpu_count() -> int:

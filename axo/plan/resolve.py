@@ -65,18 +65,14 @@ def _engine(recipe: Recipe, hardware: Hardware, decisions: list[Decision]) -> En
         name=name,
         device="cuda" if devices else "cpu",
         world_size=world_size,
-        threads=max(1, hardware.cpu_count // world_size),
+        threads=hardware.num_threads or max(1, hardware.cpu_count // world_size),
         timeout_seconds=recipe.engines.ddp_timeout,
     )
 
 
-def _precision(
-    recipe: Recipe, hardware: Hardware, engine: EnginePlan, decisions: list[Decision]
-) -> PrecisionPlan:
+def _precision(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decisions: list[Decision]) -> PrecisionPlan:
     section = recipe.precision
-    native = bool(hardware.devices) and all(
-        device.compute_capability >= BF16_CAPABILITY for device in hardware.devices
-    )
+    native = bool(hardware.devices) and all(device.compute_capability >= BF16_CAPABILITY for device in hardware.devices)
     bf16 = native if section.bf16 == "auto" else bool(section.bf16)
     decisions.append(_bf16_decision(section.bf16, bf16=bf16, native=native, device=engine.device))
     model_dtype: DType = "bfloat16" if bf16 else "float32"
@@ -129,9 +125,7 @@ def _batch(recipe: Recipe, engine: EnginePlan, decisions: list[Decision]) -> Bat
     decisions.append(_decision("batch_size", section.batch_size, f"{packs} rows a step", product))
     fill = section.sample_packing if section.pad_to_sequence_len is None else section.pad_to_sequence_len
     if section.sample_packing and section.pad_to_sequence_len is None:
-        decisions.append(
-            _decision("pad_to_sequence_len", None, "true", "sample_packing fills rows (Axolotl default)")
-        )
+        decisions.append(_decision("pad_to_sequence_len", None, "true", "sample_packing fills rows (Axolotl default)"))
     packed_evaluation = section.sample_packing if section.eval_sample_packing is None else section.eval_sample_packing
     return BatchPlan(
         micro_batch_size=section.micro_batch_size,

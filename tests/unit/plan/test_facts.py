@@ -59,6 +59,14 @@ def test_a_machine_without_a_driver_has_no_devices(monkeypatch: pytest.MonkeyPat
     assert facts.find_hardware().devices == ()
 
 
+@pytest.mark.parametrize(("asked", "expected"), [("3", 3), ("4,2", 4), ("", None), ("many", None), ("0", None)])
+def test_threads_are_asked_for_as_openmp_reads_them(
+    asked: str, expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert facts.find_hardware().num_threads == expected
+
+
 def test_the_config_of_a_folder_is_read_as_json(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
     assert facts.read_model_config(str(tmp_path)) == {"model_type": "llama"}

@@ -41,6 +41,10 @@ def test_a_cpu_trains_on_one_worker_with_all_threads() -> None:
     assert (engine.name, engine.device, engine.world_size, engine.threads) == ("single", "cpu", 1, 8)
 
 
+def test_threads_that_the_environment_asks_for_hold_for_each_worker() -> None:
+    assert plan_of({"world_size": 2}, hardware=Hardware(cpu_count=8, num_threads=3)).engine.threads == 3
+
+
 def test_two_gpus_train_on_two_ddp_workers() -> None:
     engine = plan_of(hardware=Hardware(devices=(H100, H100), cpu_count=8)).engine
     assert (engine.name, engine.device, engine.world_size, engine.threads) == ("ddp", "cuda", 2, 4)
@@ -64,9 +68,7 @@ def test_more_workers_than_gpus_are_refused() -> None:
         ({"bf16": False, **LORA}, CPU, ("float32", None)),
     ],
 )
-def test_storage_and_compute_dtypes(
-    keys: dict[str, Any], hardware: Hardware, expected: tuple[str, str | None]
-) -> None:
+def test_storage_and_compute_dtypes(keys: dict[str, Any], hardware: Hardware, expected: tuple[str, str | None]) -> None:
     precision = plan_of(keys, hardware=hardware).precision
     assert (precision.model_dtype, precision.autocast_dtype) == expected
 

@@ -63,9 +63,7 @@ def test_cadence_of_a_hundred_steps_in_two_epochs(keys: dict[str, object], expec
 
 def test_an_epoch_cadence_falls_on_epoch_ends_and_on_the_last_step() -> None:
     when = Cadence(epoch=True)
-    due = [
-        step for step in range(1, 8) if is_due(when, step=step, epoch_end=step % 3 == 0, last=step == 7)
-    ]
+    due = [step for step in range(1, 8) if is_due(when, step=step, epoch_end=step % 3 == 0, last=step == 7)]
     assert due == [3, 6, 7]
 
 
