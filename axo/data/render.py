@@ -64,11 +64,12 @@ class Renderer:
         DataError (without a place): the template refuses the conversation, or a turn that is to be trained cannot be
         found in what it writes.
         """
+        said = conversation.messages
         conversation = self._as_read(conversation)
         messages = conversation.messages
         text = self._write([message.as_template_input() for message in messages], conversation.tools)
         turns = with_end_of_turn(self._turns(conversation, text), text, self._mask.eot_tokens)
-        self._check_all_found(turns, messages)
+        self._check_all_found(turns, said, text)
         spans = trained_spans(turns, messages, self._mask)
         ends = {turn.eot[1] for turn in turns if turn is not None and turn.eot is not None}
         self.trained_ends += any(end in ends for _, end in spans)
@@ -95,10 +96,11 @@ class Renderer:
         if filled != text:
             self.fallbacks += 1
             turns = [self._by_difference(conversation, text, number) for number in range(len(messages))]
-        return [
-            self._by_generation(conversation, text, number) if _OWN_TEXT & message.extra.keys() else turns[number]
-            for number, message in enumerate(messages)
-        ]
+        for number, message in enumerate(messages):
+            if _OWN_TEXT & message.extra.keys():
+                others = [turn for other, turn in enumerate(turns) if other != number and turn is not None]
+                turns[number] = self._by_generation(conversation, text, number, others)
+        return turns
 
     def _skeleton(self, conversation: Conversation) -> Skeleton | None:
         """The skeleton of this conversation's shape; None where the template refuses marks as contents."""
@@ -121,33 +123,40 @@ class Renderer:
             return None
         around = self._around(conversation, number, messages[number].extra)
         if around is None:
-            return self._by_generation(conversation, text, number)
+            return self._by_generation(conversation, text, number, ())
         before, after = around
         if text.startswith(before) and text.endswith(after) and len(before) + len(after) <= len(text):
             return Turn(len(before), len(text) - len(after))
-        return self._by_generation(conversation, text, number)
+        return self._by_generation(conversation, text, number, ())
 
-    def _by_generation(self, conversation: Conversation, text: str, number: int) -> Turn | None:
-        """The turn from where the template lets the model begin to what follows the turn whatever it says."""
-        messages = conversation.messages
-        extra = {name: value for name, value in messages[number].extra.items() if name not in _OWN_TEXT}
+    def _by_generation(self, conversation: Conversation, text: str, number: int, others: Sequence[Turn]) -> Turn | None:
+        """The turn from where the template lets the model begin to what follows the turn whatever it says.
+
+        None where that cannot be told, or would take in one of the other turns.
+        """
+        message = conversation.messages[number]
+        extra = {name: value for name, value in message.extra.items() if name not in _OWN_TEXT}
         around = self._around(conversation, number, extra)
         prompt = self._generation_prompt(conversation, number)
-        if around is not None and text.endswith(around[1]):
-            end = len(text) - len(around[1])
-        else:
-            until = self._try(messages[: number + 1], conversation.tools)
-            if until is None or not text.startswith(until):
-                return None
-            end = max((until.rfind(token) for token in self._mask.eot_tokens), default=-1)
-            end = len(until) if end < 0 else end
         if prompt is not None and text.startswith(prompt):
             start = len(prompt)
         elif around is not None:
             start = len(commonprefix([text, around[0]]))
         else:
             return None
-        return Turn(start, end) if start <= end else None
+        ends = [] if around is None or not text.endswith(around[1]) else [len(text) - len(around[1])]
+        for end in (*ends, self._end_of_prefix(conversation, text, number)):
+            if end is not None and start <= end and not any(start < turn.end and turn.start < end for turn in others):
+                return Turn(start, end)
+        return None
+
+    def _end_of_prefix(self, conversation: Conversation, text: str, number: int) -> int | None:
+        """Where the turn's own text ends when the conversation stops after it."""
+        until = self._try(conversation.messages[: number + 1], conversation.tools)
+        if until is None or not text.startswith(until):
+            return None
+        end = max((until.rfind(token) for token in self._mask.eot_tokens), default=-1)
+        return len(until) if end < 0 else end
 
     def _generation_prompt(self, conversation: Conversation, number: int) -> str | None:
         if conversation.messages[number].role != "assistant" or not self._reads("add_generation_prompt"):
@@ -164,14 +173,24 @@ class Renderer:
         before, after = text.split(mark(number))
         return before, after
 
-    def _check_all_found(self, turns: Sequence[Turn | None], messages: Sequence[Message]) -> None:
+    def _check_all_found(self, turns: Sequence[Turn | None], messages: Sequence[Message], text: str) -> None:
+        """No turn that is to be trained is lost, and no tool call of one."""
         for number, (turn, message) in enumerate(zip(turns, messages, strict=True)):
-            empty = not message.content and not _OWN_TEXT & message.extra.keys()
-            if turn is None and self._mask.trains(message) and not empty:
+            if not self._mask.trains(message):
+                continue
+            written = "" if turn is None else text[turn.start : turn.end]
+            if turn is None and (message.content or _OWN_TEXT & message.extra.keys()):
                 raise DataError(
                     f"message {number} ({message.role}) is to be trained, but its text cannot be found in what the "
                     "chat template writes: it leaves the message out or rewrites the conversation around it",
                     "use another chat template, or leave this message untrained",
+                )
+            lost = [name for name in _called(message) if name not in written]
+            if lost:
+                raise DataError(
+                    f"message {number} ({message.role}) calls the tool {lost[0]!r}, but the chat template does not "
+                    "write the call in that turn",
+                    "use a chat template that writes tool_calls, or leave this message untrained",
                 )
 
     def _try(self, messages: Sequence[Message], tools: Any, *, add_generation_prompt: bool = False) -> str | None:
@@ -208,3 +227,10 @@ def _shape(conversation: Conversation) -> Any:
         return roles
     rest = [(message.content is None, message.extra) for message in messages]
     return roles, json.dumps([conversation.tools, rest], default=repr)
+
+
+def _called(message: Message) -> list[str]:
+    """Names of the tools that a message calls."""
+    calls = message.extra.get("tool_calls") or []
+    names = [call.get("function", call).get("name") for call in calls]
+    return [name for name in names if isinstance(name, str)]

@@ -26,7 +26,8 @@ TEMPLATES = {
         "{% if messages[0].role == 'system' %}{% set system = messages[0].content | trim + '\n\n' %}"
         "{% set rest = messages[1:] %}{% else %}{% set system = '' %}{% set rest = messages %}{% endif %}"
         "{% for m in rest %}<|im_start|>{{ m.role }}\n{% if loop.first %}{{ system }}{% endif %}"
-        "{{ m.content.rstrip() }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "{{ m.content.rstrip() }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "contents as JSON": (
         "{% for m in messages %}{{ m.role }}: {{ m.content | tojson }}<|im_end|>{% endfor %}"
@@ -239,6 +240,26 @@ def test_a_tool_call_that_stands_instead_of_the_content_is_trained(tokenizer: An
     messages = (Message("user", "U"), Message("assistant", "", extra={"tool_calls": [CALL]}), Message("tool", "T"))
     found = trained(CALL_INSTEAD_OF_CONTENT, tokenizer, Conversation(messages), eot_tokens=("<|eot_id|>",))
     assert found == ['{"name": "add", "arguments": {"x": 1}}<|eot_id|>']
+
+
+def test_a_tool_call_that_the_template_does_not_write_is_refused(tokenizer: Any) -> None:
+    messages = (Message("user", "U"), Message("assistant", "Wait.", extra={"tool_calls": [CALL]}))
+    template = source("chatml", tokenizer)
+    with pytest.raises(DataError, match=r"message 1 \(assistant\) calls the tool 'add'"):
+        trained(template, tokenizer, Conversation(messages))
+    assert trained(template, tokenizer, Conversation(messages), roles_to_train=("user",)) == [f"U{E}"]
+
+
+def test_a_turn_that_takes_in_another_is_refused(tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages if m.role != 'tool' %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}<call>{{ call.function.name }}</call>"
+        "<result>{{ messages[loop.index + 1].content }}</result>{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    messages = (Message("user", "U"), Message("assistant", "", extra={"tool_calls": [CALL]}), Message("tool", "T"))
+    with pytest.raises(DataError, match=r"message 1 \(assistant\) is to be trained, but its text cannot be found"):
+        trained(template, tokenizer, Conversation(messages))
 
 
 DROPS_EARLIER_REASONING = (
