@@ -65,7 +65,8 @@ def test_the_wheel_ships_every_recipe_template_and_deepspeed_config(environment:
 @pytest.mark.distributed
 def test_the_installed_axo_trains_a_shipped_recipe(environment: Path, tmp_path: Path) -> None:
     axo = environment / "bin" / "axo"
-    run(axo, "tiny-model", "base", cwd=tmp_path)
+    (tmp_path / "text.txt").write_text("Write 7 March 1999 as an ISO date: 1999-03-07.\n" * 20, encoding="utf-8")
+    run(axo, "tiny-model", "base", "--text", "text.txt", cwd=tmp_path)
     keys = ("--base-model", "base", "--output-dir", "out", "--max-steps", "2")
     run(axo, "train", "recipes/quickstart.yaml", *keys, cwd=tmp_path)
     lines = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
