@@ -26,6 +26,7 @@ app = typer.Typer(
     add_completion=False,
 )
 
+
 class _RecipeCommand(TyperCommand):
     """A verb that takes any recipe key as an option, wherever it stands; they become `ctx.args`."""
 

@@ -16,9 +16,7 @@ def train(
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Run the same code at tiny size: no network, no data, minutes to seconds.")
     ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Remove a former run from output_dir and start over.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove a former run from output_dir and start over.")] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:

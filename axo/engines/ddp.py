@@ -17,7 +17,6 @@ from axo.engines import state, step
 from axo.engines.base import MakeOptimizer
 from axo.types import Batch, Layout, Sums, Update
 
-
 GLOO_REST_SECONDS = 0.2
 
 

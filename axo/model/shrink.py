@@ -61,7 +61,7 @@ def _widths(full: dict[str, Any]) -> dict[str, int]:
     if full.get("head_dim") is not None:
         widths["head_dim"] = small_head_dim
     if full.get("query_pre_attn_scalar") is not None:
-        widths["query_pre_attn_scalar"] = full["query_pre_attn_scalar"] * small_head_dim / head_dim
+        widths["query_pre_attn_scalar"] = max(1, round(full["query_pre_attn_scalar"] * small_head_dim / head_dim))
     return widths
 
 

@@ -88,7 +88,7 @@ def make_toy_from_config(
         TOY_TEXT,
         vocab_size=TOY_VOCAB_SIZE,
         special_tokens=roles,
-        extra_special_tokens=_named_in_template(template),
+        extra_special_tokens=[*_named_in_template(template), QWEN2_TOKEN],
         chat_template=template,
     )
     tokenizer.add_tokens(list(tokens))
@@ -98,6 +98,8 @@ def make_toy_from_config(
 
 
 TOY_VOCAB_SIZE = 384
+QWEN2_TOKEN = "<|endoftext|>"
+"""Beside a Qwen2 config transformers makes any tokenizer a Qwen2Tokenizer, which would add this token."""
 TOY_TEXT = (
     "The quick brown fox jumps over the lazy dog, and the dog does not mind at all.",
     "Below is an instruction that describes a task. Write a response that completes the request.",
@@ -148,7 +150,7 @@ def _texts_of_messages(messages: Sequence[Mapping[str, str]]) -> list[str]:
     return [f"{message['role']}\n{message['content']}" for message in messages]
 
 
-def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int | None]:
+def _token_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 

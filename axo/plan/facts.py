@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def _packages() -> dict[str, str]:
 
 def _gpus() -> tuple[Device, ...]:
     try:
-        import pynvml
+        pynvml: Any = import_module("pynvml")
     except ImportError:
         return ()
     try:

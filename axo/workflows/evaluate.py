@@ -46,9 +46,7 @@ def _score(recipe: Recipe, prepared: Preparation, data: PreparedData, *, folder:
     return make_evaluate(data, plan, engine=engine, pad_token_id=prepared.tokenizer.pad_token_id)()
 
 
-def load_trained(
-    recipe: Recipe, plan: Plan, *, vocab_size: int, device: str, folder: Path | None
-) -> torch.nn.Module:
+def load_trained(recipe: Recipe, plan: Plan, *, vocab_size: int, device: str, folder: Path | None) -> torch.nn.Module:
     """base_model, with the adapter of `folder` or replaced by the model of `folder` (None: base_model alone)."""
     is_adapter = recipe.adapters.adapter is not None
     model = load_model(

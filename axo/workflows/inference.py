@@ -15,8 +15,8 @@ from axo.infer.generate import GenerationSettings, chat_reply, complete, load_fo
 from axo.plan.resolve import resolve
 from axo.recipe.recipe import Recipe
 from axo.workflows.evaluate import load_trained
-from axo.workflows.merge import MERGED
 from axo.workflows.facts import find_facts
+from axo.workflows.merge import MERGED
 from axo.workflows.prepare import tokenizer_of
 from axo.workflows.trained import trained_folder
 

@@ -58,9 +58,7 @@ def train(
     return Trained(folder, prepared.plan.steps.total_steps, start.kind)
 
 
-def _run(
-    loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]
-) -> None:
+def _run(loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]) -> None:
     recipe = loaded.recipe
     job = Job(
         recipe=loaded.flat,

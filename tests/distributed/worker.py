@@ -71,9 +71,7 @@ def make_objective(*, lora: bool, dtype: torch.dtype) -> CausalLM:
         for name, parameter in model.named_parameters():
             if "lora_B" in name:  # a fresh B is zero, and the gradient of A with it
                 torch.nn.init.normal_(parameter, std=0.02)
-    return CausalLM(
-        model, chunked=True, num_chunks=None, attn_implementation="sdpa_varlen", transform=LogitTransform()
-    )
+    return CausalLM(model, chunked=True, num_chunks=None, attn_implementation="sdpa_varlen", transform=LogitTransform())
 
 
 class Recorder:

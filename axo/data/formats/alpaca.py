@@ -38,8 +38,7 @@ class Alpaca:
         parts = ((prompt, self._train_on_inputs), (text(row, "output"), True))
         return Segments(parts, add_bos=True, add_eos=True)
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
         return [
             {"instruction": "Add one to the number.", "input": str(number), "output": str(number + 1)}
             for number in range(count)

@@ -45,17 +45,22 @@ class ChatTemplate:
             raise row.error("no message is left without the system message", field=field)
         return Conversation(tuple(messages), self._tools(row))
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
+        flag = self._entry.message_field_training
+        trained = {} if flag is None else {flag: True}
         return [
             {
-                "messages": [
-                    {"role": "user", "content": f"Add one to {number}."},
-                    {"role": "assistant", "content": str(number + 1)},
+                self._entry.field_messages: [
+                    self._example_message("user", f"Add one to {number}."),
+                    self._example_message("assistant", str(number + 1)) | trained,
                 ]
             }
             for number in range(count)
         ]
+
+    def _example_message(self, role: str, content: str) -> dict[str, Any]:
+        names = (self._entry.roles or {}).get(role) or [role]
+        return {self._keys["role"]: names[0], self._keys["content"]: content}
 
     def _message(self, row: Row, item: Any, place: str) -> Message:
         if not isinstance(item, dict):

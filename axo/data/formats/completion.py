@@ -21,6 +21,5 @@ class Completion:
         """The whole text, ended by the end-of-sequence token."""
         return Segments(((text(row, self._field), True),), add_bos=True, add_eos=True, chunk=True)
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
-        return [{"text": f"{number} and one more make {number + 1}."} for number in range(count)]
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
+        return [{self._field: f"{number} and one more make {number + 1}."} for number in range(count)]

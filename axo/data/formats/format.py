@@ -23,7 +23,6 @@ class Format(Protocol):
         """What the row says. DataError with its file, line and field where it is wrong."""
         ...
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
-        """Rows under the format's default field names, for trying a recipe out without its data."""
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
+        """Rows under the entry's own field names, for trying a recipe out without its data."""
         ...

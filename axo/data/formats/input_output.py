@@ -36,8 +36,7 @@ class InputOutput:
             raise row.error(f"expected true or false, found {describe(label)}", field=f"{place}.label")
         return content, label or self._train_on_inputs
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
         return [
             {"segments": [{"text": f"{number} + 1 =", "label": False}, {"text": f" {number + 1}\n", "label": True}]}
             for number in range(count)

@@ -41,12 +41,17 @@ class Mapping:
         parts = ((prompt, self._train_on_inputs), (text(row, self._type.field_output), True))
         return Segments(parts, add_bos=True, add_eos=True)
 
-    @staticmethod
-    def example_rows(count: int) -> list[dict[str, Any]]:
-        return [
-            {"instruction": "Add one to the number.", "input": str(number), "output": str(number + 1)}
-            for number in range(count)
-        ]
+    def example_rows(self, count: int) -> list[dict[str, Any]]:
+        return [self._example_row(number) for number in range(count)]
+
+    def _example_row(self, number: int) -> dict[str, Any]:
+        parts = {
+            self._type.field_system: "You add numbers.",
+            self._type.field_input: str(number),
+            self._type.field_instruction: "Add one to the number.",
+            self._type.field_output: str(number + 1),
+        }
+        return {field: value for field, value in parts.items() if field is not None}
 
 
 def _no_input_format(section: MappingType) -> str:

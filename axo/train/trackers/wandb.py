@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from axo.recipe.tracking import TrackingSection
 
@@ -11,8 +13,7 @@ class WandB:
     name = "wandb"
 
     def __init__(self, section: TrackingSection, *, output_dir: Path, recipe: dict[str, object], step: int) -> None:
-        import wandb
-
+        wandb: Any = import_module("wandb")
         del step  # `resume` and the run id say where the run goes on
 
         self._run = wandb.init(

@@ -72,7 +72,9 @@ def test_a_failing_tracker_is_switched_off_and_said_once(caplog: pytest.LogCaptu
         hook.after_step(step_end(2))
         hook.close()
     assert tracker.calls == 1
-    assert [record.message for record in caplog.records] == ["broken tracker failed and is switched off: no route to host"]
+    assert [record.message for record in caplog.records] == [
+        "broken tracker failed and is switched off: no route to host"
+    ]
 
 
 class Saved:

@@ -136,14 +136,3 @@ def test_a_format_that_cannot_be_filled_in_is_a_fault_of_the_recipe(section: dic
     with pytest.raises(RecipeError) as refused:
         read(Mapping, {}, type=section)
     assert refused.value.findings[0].key == f"datasets.type.{key}"
-
-
-@pytest.mark.parametrize("form", [Alpaca, Completion, InputOutput])
-def test_example_rows_are_rows_of_the_format(form: Any) -> None:
-    rows = form.example_rows(3)
-    assert len(rows) == 3
-    assert all(any(trained for _, trained in read(form, row).parts) for row in rows)
-
-
-def test_example_rows_of_a_mapping_type_have_its_default_columns() -> None:
-    assert read(Mapping, Mapping.example_rows(1)[0], type={}).parts[1][1] is True
