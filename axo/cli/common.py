@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,7 +36,7 @@ def load_recipe(recipe: str, overrides: Sequence[str]) -> LoadedRecipe:
 
 
 @contextmanager
-def located(loaded: LoadedRecipe) -> Iterator[None]:
+def located(loaded: LoadedRecipe) -> Generator[None]:
     """Faults that only the Plan or the model finds get the line of their key, too."""
     try:
         yield

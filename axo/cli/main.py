@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperCommand
 
@@ -30,7 +30,7 @@ app = typer.Typer(
 class _RecipeCommand(TyperCommand):
     """A verb that takes any recipe key as an option, wherever it stands; they become `ctx.args`."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {"--help", *(name for option in self.params for name in (*option.opts, *option.secondary_opts))}
         if all(not word.startswith("--") or word in own for word in args):
             return super().parse_args(ctx, args)

@@ -49,8 +49,8 @@ def _text(name: str, prepared: Prepared) -> str:
     for report in prepared.reports:
         dropped = report.samples_dropped_long + report.samples_dropped_short + report.samples_dropped_untrained
         lines.append(
-            f"  {report.path}: {report.rows:,} rows, {report.samples:,} samples, {report.tokens_kept:,} tokens of which "
-            f"{report.trained_tokens:,} trained; lost: {dropped:,} samples ({report.tokens_dropped:,} tokens), "
+            f"  {report.path}: {report.rows:,} rows, {report.samples:,} samples, {report.tokens_kept:,} tokens, "
+            f"{report.trained_tokens:,} of them trained; lost: {dropped:,} samples ({report.tokens_dropped:,} tokens), "
             f"{report.tokens_truncated:,} tokens cut"
         )
     return "\n".join(lines)

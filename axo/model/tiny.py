@@ -13,6 +13,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from axo.errors import AxoError, DataError
+from axo.log import quiet_transformers
 from axo.model.byte_tokenizer import CHATML, CHATML_TOKENS, NUM_BYTES, SPECIAL_TOKENS, train_byte_tokenizer
 from axo.model.shrink import shrink_config
 
@@ -162,8 +163,9 @@ def _write(config: Any, tokenizer: PreTrainedTokenizerFast, *, out: Path, seed: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=config.dtype or torch.float32)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    with quiet_transformers():
+        model.save_pretrained(out)
+        tokenizer.save_pretrained(out)
     return TinyModelReport(
         path=out,
         architecture=type(model).__name__,

@@ -67,7 +67,8 @@ def test_blanks_around_an_answer_do_not_count(model: Any, tokenizer: Any, replie
 
 
 @pytest.mark.parametrize(
-    "bad", [{}, {"messages": []}, {"messages": [{"role": "user", "content": "x"}] * 2}, {"messages": [{"role": "user"}]}]
+    "bad",
+    [{}, {"messages": []}, {"messages": [{"role": "user", "content": "x"}] * 2}, {"messages": [{"role": "user"}]}],
 )
 def test_a_row_without_an_answer_is_refused(model: Any, tokenizer: Any, bad: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="messages"):

@@ -131,15 +131,11 @@ def test_an_answer_ends_at_a_stop_token(model: Any, tokenizer: Any) -> None:
     stop_token = tokenizer.decode([free[place]])
     assert tokenizer.encode(stop_token) == [free[place]]
     settings = GenerationSettings(max_new_tokens=12)
-    (answer,) = complete(
-        model, tokenizer=tokenizer, prompts=[prompt], settings=settings, stop_tokens=[stop_token]
-    )
+    (answer,) = complete(model, tokenizer=tokenizer, prompts=[prompt], settings=settings, stop_tokens=[stop_token])
     assert answer == tokenizer.decode(free[: place + 1], skip_special_tokens=True)
 
 
-def test_an_answer_ends_at_the_end_of_sequence_token_and_does_not_show_it(
-    tiny_llama_dir: Path, tokenizer: Any
-) -> None:
+def test_an_answer_ends_at_the_end_of_sequence_token_and_does_not_show_it(tiny_llama_dir: Path, tokenizer: Any) -> None:
     model = load_for_inference(tiny_llama_dir)
     with torch.no_grad():
         # Whatever is read, the best next token is the end of the sequence.
@@ -156,9 +152,7 @@ def test_a_chat_reply_continues_the_template_s_generation_prompt(model: Any, tok
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "What is the date?"},
     ]
-    reply = chat_reply(
-        model, tokenizer=tokenizer, messages=messages, settings=GenerationSettings(max_new_tokens=10)
-    )
+    reply = chat_reply(model, tokenizer=tokenizer, messages=messages, settings=GenerationSettings(max_new_tokens=10))
     text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat is the date?<|im_end|>\n"
     ids = tokenizer(text + "<|im_start|>assistant\n", add_special_tokens=False)["input_ids"]
     expected = greedy_by_hand(model, ids, number=10, stop={tokenizer.eos_token_id})
