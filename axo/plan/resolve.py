@@ -25,7 +25,7 @@ BF16_CAPABILITY = (8, 0)
 """First CUDA compute capability with native bfloat16 (CUDA C++ Programming Guide, arithmetic instructions)."""
 VANISHING_LR = 2**-14
 """Half a bfloat16 step at a weight of 0.02: bfloat16 keeps 7 fraction bits, so weights in [2**-6, 2**-5) are 2**-13
-apart. AdamW moves a weight by about the learning rate; smaller moves are rounded away where weights are kept in bfloat16."""
+apart. AdamW moves a weight by about the learning rate; smaller moves are rounded away in bfloat16 weights."""
 
 
 def resolve(recipe: Recipe, facts: Facts) -> Plan:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import axo
+from axo.data.cache import file_hashes, tokenizer_fingerprint
+from axo.data.source import source_files
 from axo.launch.local import launch
 from axo.plan.plan import Plan
 from axo.recipe.read import LoadedRecipe
@@ -96,16 +98,31 @@ def _flat_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
-    """What the run was made from: content keys of data (which cover the tokenizer), versions, seed."""
+    """What the run was made from: hashes of data, tokenizer and prepared stores, versions, seed."""
+    return {
+        "seed": recipe.run.seed,
+        "data": _data_hashes(recipe, root=prepared.train.path.parent),
+        "tokenizer": tokenizer_fingerprint(prepared.tokenizer),
+        "prepared": {
+            "train": prepared.train.key,
+            "eval": None if prepared.evaluation is None else prepared.evaluation.key,
+        },
+        "versions": _versions(),
+    }
+
+
+def _data_hashes(recipe: Recipe, *, root: Path) -> dict[str, str]:
+    """xxh3-128 of every local data file; hub data sets stand in the prepared store's key."""
+    entries = [*recipe.data.datasets, *(recipe.data.test_datasets or [])]
+    files = sorted({file for entry in entries for file in source_files(entry)})
+    return dict(zip(map(str, files), file_hashes(files, root=root), strict=True))
+
+
+def _versions() -> dict[str, str]:
     versions = {"axo": axo.__version__}
     for name in RECORDED_PACKAGES:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return {
-        "seed": recipe.run.seed,
-        "train_data": prepared.train.key,
-        "eval_data": None if prepared.evaluation is None else prepared.evaluation.key,
-        "versions": versions,
-    }
+    return versions
