@@ -8,6 +8,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
+
 from axo.data.prepare import Prepared, prepare
 from axo.data.templates import resolve_chat_template
 from axo.errors import DataError
@@ -108,7 +110,7 @@ def _count(recipe: Recipe, plan: Plan, train: Prepared, evaluation: Prepared | N
             f"no sample is left to train: val_set_size {recipe.data.val_set_size:g} holds all of them out",
             "lower val_set_size",
         )
-    indices = [index for pack in data.train_order.packs for index in pack]
+    indices = np.concatenate(data.train_order.packs)
     return DataFacts(
         train_samples=len(indices),
         train_tokens=int(data.train_store.lengths[indices].sum()),
