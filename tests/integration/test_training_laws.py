@@ -195,8 +195,9 @@ def test_twenty_steps_are_those_of_transformers_trainer(runs: Any, name: str, ti
     assert max(line["grad_norm"] for line in expected) > 0.7, "clipping should have worked"
     assert [line["loss"] for line in found] == pytest.approx([line["loss"] for line in expected], abs=1e-5)
     norms = [line["grad_norm"] for line in expected]
-    assert [line["grad_norm"] for line in found] == pytest.approx(norms, rel=1e-4, abs=1e-5)
-    assert found[0]["loss"] - found[-1]["loss"] > 0.05, "something should have been learned"
+    assert [line["grad_norm"] for line in found] == pytest.approx(norms, rel=1e-5)
+    means = [np.mean([line["loss"] for line in lines]) for lines in (found[:6], found[-6:])]
+    assert means[0] - means[1] > 0.05, "something should have been learned"
 
 
 # S1
