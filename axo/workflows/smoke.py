@@ -1,0 +1,177 @@
+"""`axo train --smoke`: a recipe's whole way at tiny size, without network: train, resume, merge, reload."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from axo.data.templates import resolve_chat_template
+from axo.errors import CheckpointError, TrainingError
+from axo.model.tiny import make_toy_from_config
+from axo.plan.facts import read_model_config
+from axo.plan.plan import Plan
+from axo.recipe.data import DatasetEntry
+from axo.recipe.read import LoadedRecipe
+from axo.recipe.recipe import Recipe, recipe_from_flat
+from axo.registry.tables import DATASET_FORMATS
+from axo.train import checkpoint, output_dir
+from axo.workflows.merge import merge
+from axo.workflows.train import train
+
+STEPS = 4
+ROWS = 48
+SEQUENCE_LEN = 192
+STAND_IN = {"model_type": "llama", "tie_word_embeddings": False}
+"""Architecture of a model whose config.json is not on this machine."""
+
+
+def smoke(loaded: LoadedRecipe, *, show_plan: Callable[[Plan], None], show: Callable[[str], None]) -> dict[str, Any]:
+    """Run the recipe small; what was replaced is shown. Raises TrainingError or CheckpointError where a part fails."""
+    with tempfile.TemporaryDirectory(prefix="axo-smoke-") as name:
+        folder = Path(name)
+        small = _shrink(loaded, folder, show=show)
+        train(small, fresh=False, show_plan=show_plan, show=show)
+        losses = _losses(folder / "run")
+        show(f"trained {len(losses)} steps: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+        _resume(small, folder, losses, show_plan=lambda plan: None, show=show)
+        finished = folder / "run"
+        if small.recipe.adapters.adapter is not None:
+            merged = merge(small.recipe, out=None, check=True, show=show)
+            finished = merged.merge.out
+            show(f"merged: logits differ by {merged.check.max_difference:.1e} at most")
+        _reload(finished)
+        show("reloaded in plain transformers: smoke run passed")
+    return {"smoke": "passed", "losses": losses}
+
+
+def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) -> LoadedRecipe:
+    """The recipe with a toy model, toy data, few steps and a temporary output_dir."""
+    recipe, flat = loaded.recipe, dict(loaded.flat)
+    model = _toy_model(recipe, folder / "model", show=show)
+    sequence_len = min(recipe.data.sequence_len, SEQUENCE_LEN)
+    replaced = {
+        "base_model": str(model),
+        "output_dir": str(folder / "run"),
+        "dataset_prepared_path": str(folder / "prepared"),
+        "datasets": [
+            _toy_dataset(recipe, entry, folder / f"rows-{index}.jsonl")
+            for index, entry in enumerate(recipe.data.datasets)
+        ],
+        "sequence_len": sequence_len,
+        "max_steps": STEPS,
+        "save_steps": STEPS // 2,
+        "micro_batch_size": min(recipe.batch.micro_batch_size, 2),
+        "gradient_accumulation_steps": min(recipe.batch.gradient_accumulation_steps or 1, 2),
+        "world_size": 1,
+    }
+    if recipe.data.test_datasets is not None:
+        replaced["test_datasets"] = [
+            _toy_dataset(recipe, entry, folder / f"test-rows-{index}.jsonl")
+            for index, entry in enumerate(recipe.data.test_datasets)
+        ]
+    elif recipe.data.val_set_size:
+        replaced["val_set_size"] = 8
+    for key in _DROPPED:
+        if flat.pop(key, None) is not None:
+            show(f"smoke: {key} is left out")
+    for key, value in replaced.items():
+        show(f"smoke: {key}: {_brief(flat.get(key))} -> {_brief(value)}")
+    flat.update(replaced)
+    return replace(loaded, recipe=recipe_from_flat(flat), flat=flat)
+
+
+_DROPPED = (
+    "base_model_config", "revision_of_model", "tokenizer_config", "lora_model_dir", "resume_from_checkpoint",
+    "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "wandb_project", "use_wandb", "use_tensorboard",
+    "warmup_steps", "eval_steps", "chat_template_jinja",
+)  # fmt: skip
+"""Keys that name something of the real run; the toy model and the few steps have their own."""
+
+
+def _toy_model(recipe: Recipe, out: Path, *, show: Callable[[str], None]) -> Path:
+    source = recipe.model.base_model_config or recipe.model.base_model
+    config: Mapping[str, Any] | None = read_model_config(source, revision=recipe.model.revision_of_model)
+    if config is None:
+        show(f"smoke: the config.json of {source} is not on this machine: a Llama stands in for its architecture")
+        config = STAND_IN
+    tokens = recipe.tokenizer.special_tokens
+    special = {} if tokens is None else tokens.model_dump(exclude_none=True, exclude={"additional_special_tokens"})
+    make_toy_from_config(
+        config,
+        out=out,
+        seed=recipe.run.seed,
+        special_tokens=special,
+        tokens=[],
+        chat_template=_template(recipe),
+    )
+    return out
+
+
+def _template(recipe: Recipe) -> str | None:
+    """The recipe's template where it is known without the real tokenizer; None: the toy's ChatML."""
+    section = recipe.tokenizer
+    if section.chat_template_jinja is None and section.chat_template in (None, "tokenizer_default"):
+        return None
+    return resolve_chat_template(section.chat_template, section.chat_template_jinja, tokenizer=None)
+
+
+def _toy_dataset(recipe: Recipe, entry: DatasetEntry, file: Path) -> dict[str, Any]:
+    """The entry with its path replaced by rows that the format makes under the entry's own field names."""
+    name = entry.type if isinstance(entry.type, str) else "mapping"
+    form = DATASET_FORMATS.load(name)(
+        entry,
+        train_on_inputs=recipe.data.train_on_inputs,
+        default_system_message=recipe.tokenizer.default_system_message,
+    )
+    file.write_text("".join(json.dumps(row) + "\n" for row in form.example_rows(ROWS)))
+    kept = entry.model_dump(exclude_unset=True, exclude={"path", "name", "split", "revision", "data_files", "ds_type"})
+    return {**kept, "path": str(file)}
+
+
+def _resume(
+    small: LoadedRecipe,
+    folder: Path,
+    losses: list[float],
+    *,
+    show_plan: Callable[[Plan], None],
+    show: Callable[[str], None],
+) -> None:
+    """Train again from the middle checkpoint: the later losses must be the same bits."""
+    middle = folder / "run" / f"checkpoint-{STEPS // 2}"
+    checkpoint.verify(middle)
+    flat = {**small.flat, "output_dir": str(folder / "resumed"), "resume_from_checkpoint": str(middle)}
+    resumed = replace(small, recipe=recipe_from_flat(flat), flat=flat)
+    train(resumed, fresh=False, show_plan=show_plan, show=show)
+    again = _losses(folder / "resumed")
+    if again != losses[STEPS // 2 :]:
+        raise CheckpointError(f"resumed losses {again} are not those of the whole run, {losses[STEPS // 2 :]}")
+    show(f"resumed from step {STEPS // 2}: the same losses, bit by bit")
+
+
+def _losses(folder: Path) -> list[float]:
+    lines = (folder / output_dir.METRICS).read_text().splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+def _reload(folder: Path) -> None:
+    """Load what was saved in plain transformers and run it once."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        logits = model(**tokenizer("a smoke run", return_tensors="pt")).logits
+    if not torch.isfinite(logits).all():
+        raise TrainingError(f"the model in {folder} gives logits that are not finite")
+
+
+def _brief(value: Any) -> str:
+    if value is None:
+        return "unset"
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
