@@ -21,9 +21,11 @@ from axo.optim.groups import parameter_groups
 from axo.optim.schedules import make_schedule
 from axo.recipe.read import read_recipe
 from axo.registry.tables import OPTIMIZERS
+from axo.train.batches import batch_maker
+from axo.train.build import make_engine
 from axo.train.loop import Loop
 from axo.train.orders import PreparedData, open_prepared
-from axo.train.run import batch_maker, build, make_engine
+from axo.train.run import build
 from axo.train.stop import StopFlag
 from axo.workflows.prepare import Preparation, prepare_run
 

@@ -13,25 +13,23 @@ import numpy as np
 import torch
 
 from axo.adapters.base import Adapter
-from axo.data.collate import collate, micro_batches
-from axo.data.store import Store
 from axo.engines.base import Engine
 from axo.errors import Stopped, TrainingError
 from axo.log import LOG
 from axo.model.load import load_model
 from axo.model.recompute import enable_recompute
 from axo.model.tokenizer import load_tokenizer
-from axo.objectives.causal_lm import CausalLM, check_head
-from axo.objectives.logits import logit_transform
+from axo.objectives.causal_lm import CausalLM
 from axo.optim.groups import parameter_groups
 from axo.optim.schedules import make_schedule
 from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe, recipe_from_flat
-from axo.registry.tables import ADAPTERS, ENGINES, OPTIMIZERS, TRACKERS
+from axo.registry.tables import ADAPTERS, OPTIMIZERS, TRACKERS
 from axo.train import output_dir
+from axo.train.batches import batch_maker, make_evaluate
+from axo.train.build import make_engine, make_objective, save_model
 from axo.train.checkpoint import Checkpoints
-from axo.train.evaluate import Evaluation, evaluate
 from axo.train.events import Hook, Progress
 from axo.train.hooks.console import Console
 from axo.train.hooks.evaluation import EvaluationHook
@@ -39,10 +37,9 @@ from axo.train.hooks.metrics_file import MetricsFile
 from axo.train.hooks.saving import SavingHook
 from axo.train.hooks.tracking import TrackingHook
 from axo.train.job import Job
-from axo.train.loop import Loop, Packs
+from axo.train.loop import Loop
 from axo.train.orders import PreparedData, open_prepared
 from axo.train.stop import StopFlag
-from axo.types import Batch
 
 
 def run(job: Job) -> None:
@@ -67,19 +64,6 @@ def run(job: Job) -> None:
             _finish(Path(recipe.run.output_dir), job, partial(save_model, adapter, objective, tokenizer))
         engine.gather([0.0])
         engine.close()
-
-
-def make_engine(plan: Plan) -> Engine:
-    return ENGINES.load(plan.engine.name)(
-        device=plan.engine.device,
-        autocast_dtype=_autocast_dtype(plan),
-        timeout_seconds=plan.engine.timeout_seconds,
-    )
-
-
-def _autocast_dtype(plan: Plan) -> torch.dtype | None:
-    name = plan.precision.autocast_dtype
-    return getattr(torch, name) if name else None
 
 
 def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Adapter, CausalLM]:
@@ -115,56 +99,6 @@ def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
     config = read_model_config(source, revision=recipe.model.revision_of_model)
     grown = config is not None and len(tokenizer) > config.get("vocab_size", len(tokenizer))
     check_new_tokens(recipe.adapters, grown=grown, tied=bool(model.config.tie_word_embeddings))
-
-
-def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
-    """The objective of a causal model; its chunked loss is compared with the model's own logits first."""
-    objective = CausalLM(
-        model,
-        chunked=plan.loss.chunked,
-        num_chunks=plan.loss.num_chunks,
-        attn_implementation=plan.attn_implementation,
-        transform=logit_transform(model.config),
-    )
-    if plan.loss.chunked:
-        check_head(objective, autocast_dtype=_autocast_dtype(plan))
-    return objective
-
-
-def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:
-    """What others load: adapter or model, with tokenizer and chat template beside it."""
-    adapter.save(objective.model, folder)
-    tokenizer.save_pretrained(folder)
-
-
-def batch_maker(
-    store: Store, *, pad_token_id: int, engine: Engine, rows: int, length: int | None, multiple_of: int | None
-) -> Callable[[Packs], list[Batch]]:
-    """Packs of all ranks -> this rank's micro-batches of `rows` rows."""
-    layout = engine.layout
-
-    def make(packs: Packs) -> list[Batch]:
-        mine = micro_batches(packs, rank=layout.dp_rank, world_size=layout.dp_size, micro_batch_size=rows)
-        return [
-            collate(store, group, pad_token_id=pad_token_id, length=length, multiple_of=multiple_of) for group in mine
-        ]
-
-    return make
-
-
-def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_id: int) -> Callable[[], Evaluation]:
-    """A function that scores the whole evaluation data once."""
-    assert data.eval_order is not None
-    order = data.eval_order
-    make = batch_maker(
-        data.eval_store,
-        pad_token_id=pad_token_id,
-        engine=engine,
-        rows=plan.batch.eval_batch_size,
-        length=None,
-        multiple_of=plan.batch.pad_to_multiple_of,
-    )
-    return lambda: evaluate(engine, make(list(order.packs)))
 
 
 def _train(

@@ -12,9 +12,10 @@ from axo.model.load import load_model
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import ADAPTERS
+from axo.train.batches import make_evaluate
+from axo.train.build import make_engine, make_objective
 from axo.train.evaluate import Evaluation
 from axo.train.orders import PreparedData, open_prepared
-from axo.train.run import make_engine, make_evaluate, make_objective
 from axo.workflows.prepare import Preparation, prepare_run
 from axo.workflows.trained import trained_folder
 

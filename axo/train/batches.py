@@ -1,0 +1,44 @@
+"""Packs of a step become this rank's micro-batches, for training and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from axo.data.collate import collate, micro_batches
+from axo.data.store import Store
+from axo.engines.base import Engine
+from axo.plan.plan import Plan
+from axo.train.evaluate import Evaluation, evaluate
+from axo.train.loop import Packs
+from axo.train.orders import PreparedData
+from axo.types import Batch
+
+
+def batch_maker(
+    store: Store, *, pad_token_id: int, engine: Engine, rows: int, length: int | None, multiple_of: int | None
+) -> Callable[[Packs], list[Batch]]:
+    """Packs of all ranks -> this rank's micro-batches of `rows` rows."""
+    layout = engine.layout
+
+    def make(packs: Packs) -> list[Batch]:
+        mine = micro_batches(packs, rank=layout.dp_rank, world_size=layout.dp_size, micro_batch_size=rows)
+        return [
+            collate(store, group, pad_token_id=pad_token_id, length=length, multiple_of=multiple_of) for group in mine
+        ]
+
+    return make
+
+
+def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_id: int) -> Callable[[], Evaluation]:
+    """A function that scores the whole evaluation data once."""
+    assert data.eval_order is not None
+    order = data.eval_order
+    make = batch_maker(
+        data.eval_store,
+        pad_token_id=pad_token_id,
+        engine=engine,
+        rows=plan.batch.eval_batch_size,
+        length=None,
+        multiple_of=plan.batch.pad_to_multiple_of,
+    )
+    return lambda: evaluate(engine, make(list(order.packs)))
