@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -30,16 +31,30 @@ def work(job: Job) -> None:
 
 
 def main() -> None:
-    """Write an error where the parent finds it, and exit with its code."""
-    path = Path(sys.argv[1])
-    rank = int(os.environ.get("RANK", "0"))
+    """Run the job of the file that the parent names, and exit with a code that it knows.
+
+    The process ends without tearing down: all is written by then, and the destructor of a gloo group may wait for ever
+    (see axo/engines/ddp.py)."""
+    path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     log.set_up(rank=rank)
+    code = _work(path, rank)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _work(path: Path, rank: int) -> int:
+    """The exit code; an error is written where the parent finds it."""
     try:
         work(Job.read(path))
     except AxoError as error:
         report = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint, "rank": rank}
         (path.parent / f"error-{rank:05d}.json").write_text(json.dumps(report))
-        sys.exit(error.exit_code)
+        return error.exit_code
+    except Exception:  # a bug: its traceback is all there is to say
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
