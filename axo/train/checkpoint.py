@@ -67,7 +67,7 @@ class Checkpoints:
             (draft / STATE).write_text(json.dumps(progress.to_json()))
             write_manifest(draft, {"step": progress.step, **self.facts})
             _replace(draft, target)
-            prune(self.root, keep=self.save_total_limit)
+            prune(target, keep=self.save_total_limit)
         self._barrier()
 
     def load(self, folder: Path) -> Progress:
@@ -128,10 +128,18 @@ def newest(root: Path) -> Path | None:
     return None
 
 
-def prune(root: Path, *, keep: int) -> None:
-    """Remove the oldest checkpoints beyond `keep`, and drafts of saves that were cut off."""
-    for folder in _all(root)[:-keep]:
+def prune(saved: Path, *, keep: int) -> None:
+    """Keep the checkpoint just saved and the newest others up to `keep`.
+
+    A newer one may stand there that was passed over as damaged: it must not cost the one just saved."""
+    others = [folder for folder in _all(saved.parent) if folder != saved]
+    for folder in others[: max(0, len(others) - (keep - 1))]:
         _set_aside(folder)
+    clear_leftovers(saved.parent)
+
+
+def clear_leftovers(root: Path) -> None:
+    """Remove what saves and removals left that were cut off, and what was set aside."""
     for leftover in root.glob(".checkpoint-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
@@ -145,14 +153,17 @@ def _replace(draft: Path, target: Path) -> None:
     """Rename the draft; a damaged folder of that name goes away first."""
     if target.exists():
         _set_aside(target)
-    _fsync(draft)
+    for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+        _fsync(inner)
     draft.rename(target)
     _fsync(target.parent)
 
 
 def _set_aside(folder: Path) -> None:
     """Hide a checkpoint before it is removed, so that half of one never looks like one."""
-    folder.rename(folder.with_name(f".{folder.name}.removing"))
+    aside = folder.with_name(f".{folder.name}.removing")
+    shutil.rmtree(aside, ignore_errors=True)  # left by a removal that was cut off
+    folder.rename(aside)
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe
 from axo.recipe.write import dump_flat
 from axo.train import output_dir
-from axo.train.checkpoint import write_json
+from axo.train.checkpoint import clear_leftovers, write_json
 from axo.train.job import Job
 from axo.workflows.prepare import Preparation, prepare_run
 
@@ -72,6 +72,7 @@ def _run(loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, t
         trajectory=trajectory,
         inputs=_inputs(recipe, prepared),
     )
+    clear_leftovers(Path(recipe.run.output_dir))
     _write_papers(loaded, job)
     launch(prepared.plan.engine, write_job=job.write, in_process=lambda: _work(job))
 
@@ -83,12 +84,12 @@ def _work(job: Job) -> None:
 
 
 def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
-    """recipe.yaml, plan.json, manifest.json and run.json: what the folder says about its run."""
+    """What the folder says about its run; run.json first, for a folder without it is refused as somebody else's."""
     folder = Path(loaded.recipe.run.output_dir)
+    output_dir.record(folder, trajectory=job.trajectory, status="running")
     dump_flat(loaded.flat, folder / "recipe.yaml")
     write_json(folder / "plan.json", job.plan.model_dump(mode="json"))
     write_json(folder / "manifest.json", job.inputs)
-    output_dir.record(folder, trajectory=job.trajectory, status="running")
 
 
 def _flat_values(recipe: Recipe) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -109,6 +110,42 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 10, 9):
         checkpoints.save(Progress(step=step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+
+
+def test_damaged_newer_checkpoints_never_cost_the_one_just_saved(tmp_path: Path) -> None:
+    engine = make_engine()
+    checkpoints = make_checkpoints(tmp_path, engine, keep=1)
+    checkpoints.save(Progress(step=4))
+    damage_by_cutting(tmp_path / "checkpoint-4" / "train_state.json")
+    checkpoints.save(Progress(step=2))
+    assert checkpoint.newest(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_leftovers_of_a_removal_that_was_cut_off_stand_in_no_way(tmp_path: Path) -> None:
+    engine = make_engine()
+    checkpoints = make_checkpoints(tmp_path, engine, keep=1)
+    for step in (1, 2):
+        shutil.copytree(checkpoints.save(Progress(step=step)), tmp_path / f".checkpoint-{step}.removing")
+    checkpoints.save(Progress(step=3))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
+
+
+def test_every_file_and_folder_is_forced_to_the_disk_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a checkpoint could stand there after a power cut with a manifest and without its files."""
+    synced: set[int] = set()
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino) or fsync(descriptor))
+
+    def checked(self: Path, target: Path) -> Path:
+        if target.name == "checkpoint-1":
+            assert {path.stat().st_ino for path in (self, *self.rglob("*"))} <= synced
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", checked)
+    folder = make_checkpoints(tmp_path, make_engine()).save(Progress(step=1))
+    assert folder.stat().st_ino in synced and tmp_path.stat().st_ino in synced
 
 
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
