@@ -60,9 +60,9 @@ class Child:
             self._code = os.waitstatus_to_exitcode(status) if pid else None
         return self._code is not None
 
-    def wait(self) -> int:
+    def wait(self, *, seconds: float = PATIENCE_SECONDS) -> int:
         """The exit code; minus the signal's number where one ended the process."""
-        wait_for(self.ended, what=f"the end of {self.pid}:\n{self.output()}")
+        await_true(self.ended, what="the end of a child", seconds=seconds)
         assert self._code is not None
         return self._code
 
@@ -70,10 +70,12 @@ class Child:
         return self._log.read_text() if self._log.exists() else ""
 
 
-def wait_for(condition: Callable[[], bool], *, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def await_true(condition: Callable[[], bool], *, what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Raises TimeoutError where the condition does not come true."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds} s for {what}")
         time.sleep(0.005)
 
 
@@ -114,16 +116,18 @@ class Runs:
         train_here(self.recipe(name, **keys))
         return self.folder / name
 
-    def start(self, name: str, *words: str, first: Callable[[], object] | None = None, **keys: Any) -> Child:
+    def start(
+        self, name: str, *, first: Callable[[], object] | None = None, name_of_log: str | None = None, **keys: Any
+    ) -> Child:
         """Start `axo train` in a child that calls `first` before."""
         recipe = self.recipe(name, **keys)
 
         def work() -> None:
             if first is not None:
                 first()
-            axo("train", str(recipe), *words)
+            axo("train", str(recipe))
 
-        return self.fork(work, name=name)
+        return self.fork(work, name=name_of_log or name)
 
     def fork(self, work: Callable[[], None], *, name: str = "child") -> Child:
         """Run something in a child; what it prints goes to `folder/name.log`."""
@@ -174,3 +178,9 @@ def train_here(recipe: Path) -> None:
 def runs(tmp_path: Path, tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """Recipes in a fresh folder. Prepared data is shared by all tests of a process."""
     return Runs(tmp_path, base_model=tiny_llama_dir, prepared=tmp_path_factory.getbasetemp() / "prepared")
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """Wait until something is true."""
+    return await_true
