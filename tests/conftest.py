@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 # Set before torch and tokenizers are imported: the suite runs one process per core and never asks a hub.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -109,3 +113,57 @@ def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+class Lab:
+    """Recipes over the tiny model and 26 rows of instructions, and runs of them in this process.
+
+    With 4 rows a step an epoch has 7 steps, the last of 2 rows. Prepared data is shared by all tests of a process.
+    """
+
+    def __init__(self, folder: Path, *, base_model: Path, prepared: Path) -> None:
+        self.folder = folder
+        data = folder / "rows.jsonl"
+        data.write_text("".join(json.dumps(row) + "\n" for row in _instructions()))
+        self._common: dict[str, Any] = {
+            "base_model": str(base_model),
+            "datasets": [{"path": str(data), "type": {"format": "{instruction} -> "}}],
+            "dataset_prepared_path": str(prepared),
+            "sequence_len": 192,
+            "micro_batch_size": 1,
+            "gradient_accumulation_steps": 4,
+            "learning_rate": 1e-2,
+            "warmup_steps": 2,
+        }
+
+    def recipe(self, name: str, **keys: Any) -> Path:
+        """A recipe `folder/name.yaml` with output_dir `folder/name`; a key of None is left out."""
+        values = {**self._common, "output_dir": str(self.folder / name), **keys}
+        path = self.folder / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+        return path
+
+    def train(self, name: str, **keys: Any) -> Path:
+        """What `axo train` does after its imports; returns output_dir."""
+        from axo.recipe.read import read_recipe
+        from axo.workflows.train import train
+
+        loaded = read_recipe(self.recipe(name, **keys))
+        train(loaded, fresh=False, show_plan=lambda plan: None, show=lambda line: None)
+        return self.folder / name
+
+
+def _instructions() -> list[dict[str, str]]:
+    """Prompts and answers of 2 to 12 words each, from a seed."""
+    draw = random.Random(0)
+    words = " ".join(TEXT[:3]).split()
+    return [
+        {name: " ".join(draw.choices(words, k=draw.randint(2, 12))) for name in ("instruction", "output")}
+        for _ in range(26)
+    ]
+
+
+@pytest.fixture
+def lab(tmp_path: Path, tiny_llama_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    """Recipes and runs in a fresh folder."""
+    return Lab(tmp_path, base_model=tiny_llama_dir, prepared=tmp_path_factory.getbasetemp() / "lab-prepared")

@@ -24,12 +24,13 @@ def preprocess(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug
     loaded = load_recipe(recipe, ctx.args)
     with located(loaded):
         prepared = prepare_run(loaded.recipe, show=LOG.info)
-    sets = {"train": prepared.train} | ({"eval": prepared.evaluation} if prepared.evaluation else {})
     if json:
-        print_json({"prepared": {name: _answer(one) for name, one in sets.items()}})
+        evaluation = {"prepared_eval": _answer(prepared.evaluation)} if prepared.evaluation else {}
+        print_json({**evaluation, "prepared": _answer(prepared.train)})
         return
-    for name, one in sets.items():
-        print(_text(name, one))
+    print(_text("train", prepared.train))
+    if prepared.evaluation:
+        print(_text("eval", prepared.evaluation))
 
 
 def _answer(prepared: Prepared) -> dict[str, Any]:

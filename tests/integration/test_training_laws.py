@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,13 @@ import pytest
 import torch
 import xxhash
 
-from axo.adapters.base import Adapter
 from axo.data.order import Order
+from axo.engines.single import Single
 from axo.errors import DataError
 from axo.objectives.causal_lm import CausalLM
 from axo.plan.plan import Plan
 from axo.recipe.read import LoadedRecipe, read_recipe
 from axo.recipe.recipe import Recipe
-from axo.train import run
 from axo.train.evaluate import Evaluation
 from axo.train.orders import open_prepared
 from axo.types import Batch
@@ -32,7 +31,7 @@ from axo.workflows.prepare import prepare_run
 from axo.workflows.train import train
 
 LORA = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True}
-PACKED = {"sample_packing": True, "sequence_len": 160}
+PACKED = {"sample_packing": True, "sequence_len": 96}
 METRICS = ["step", "epoch", "loss", "lr", "grad_norm", "trained_tokens", "tokens_per_second", "peak_memory_bytes"]
 
 
@@ -156,17 +155,17 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_twenty_steps_are_those_of_transformers_trainer(runs: Any, name: str, tiny_llama_dir: Path) -> None:
+def test_twenty_steps_are_those_of_transformers_trainer(lab: Any, name: str, tiny_llama_dir: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    recipe = runs.recipe(
+    recipe = lab.recipe(
         "out", **RECIPES[name], micro_batch_size=2, gradient_accumulation_steps=2, learning_rate=2e-3, max_steps=20,
         num_epochs=None, lr_scheduler="cosine", warmup_steps=3, weight_decay=0.1, max_grad_norm=0.7,
         save_steps=1, save_total_limit=30, optimizer="adamw_torch",
     )  # fmt: skip
     loaded = load(recipe)
     train(loaded, fresh=False, show_plan=silent, show=silent)
-    found = metrics_of(runs.folder / "out")
+    found = metrics_of(lab.folder / "out")
 
     samples, order, _ = order_of(loaded.recipe)
     make = packed if loaded.recipe.batch.sample_packing else padded
@@ -179,14 +178,15 @@ def test_twenty_steps_are_those_of_transformers_trainer(runs: Any, name: str, ti
         for epoch in range(-(-20 // order.steps_per_epoch))
     ]
     assert len(order.packs) % 4, "the last step of an epoch should be smaller than the others"
+    assert (max(map(len, order.packs)) > 1) == loaded.recipe.batch.sample_packing
     model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir, dtype=torch.float32)
     if loaded.recipe.adapters.adapter:
         from peft import PeftModel
 
         # The warmup's first step moves nothing, so the first checkpoint holds the adapter that training started from.
-        model = PeftModel.from_pretrained(model, runs.folder / "out" / "checkpoint-1", is_trainable=True)
+        model = PeftModel.from_pretrained(model, lab.folder / "out" / "checkpoint-1", is_trainable=True)
     expected = train_with_transformers(
-        model, epochs, runs.folder / "trainer", max_steps=20, gradient_accumulation_steps=2, learning_rate=2e-3,
+        model, epochs, lab.folder / "trainer", max_steps=20, gradient_accumulation_steps=2, learning_rate=2e-3,
         lr_scheduler_type="cosine", warmup_steps=3, weight_decay=0.1, max_grad_norm=0.7, optim="adamw_torch",
     )  # fmt: skip
 
@@ -214,14 +214,14 @@ SPANS: dict[str, tuple[dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("name", SPANS)
 @pytest.mark.parametrize("scheduler", ["cosine", "linear"])
-def test_planned_steps_are_taken_and_the_schedule_ends_with_them(runs: Any, name: str, scheduler: str) -> None:
+def test_planned_steps_are_taken_and_the_schedule_ends_with_them(lab: Any, name: str, scheduler: str) -> None:
     from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
     keys, steps = SPANS[name]
     plans: list[Plan] = []
-    recipe = runs.recipe("out", **keys, lr_scheduler=scheduler, save_strategy="no", save_steps=None)
+    recipe = lab.recipe("out", **keys, lr_scheduler=scheduler, save_strategy="no", save_steps=None)
     train(load(recipe), fresh=False, show_plan=plans.append, show=silent)
-    lines = metrics_of(runs.folder / "out")
+    lines = metrics_of(lab.folder / "out")
     assert plans[0].steps is not None
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
     assert plans[0].steps.total_steps == steps
@@ -236,12 +236,12 @@ def test_planned_steps_are_taken_and_the_schedule_ends_with_them(runs: Any, name
     assert schedule.get_last_lr()[0] == pytest.approx(0.0, abs=1e-18), "one step further is the schedule's zero"
 
 
-def test_packed_epochs_take_the_planned_steps_and_see_every_sample_once_each(runs: Any) -> None:
+def test_packed_epochs_take_the_planned_steps_and_see_every_sample_once_each(lab: Any) -> None:
     plans: list[Plan] = []
-    recipe = runs.recipe("out", **PACKED, num_epochs=3, save_strategy="no", save_steps=None)
+    recipe = lab.recipe("out", **PACKED, num_epochs=3, save_strategy="no", save_steps=None)
     loaded = load(recipe)
     train(loaded, fresh=False, show_plan=plans.append, show=silent)
-    lines = metrics_of(runs.folder / "out")
+    lines = metrics_of(lab.folder / "out")
     samples, order, _ = order_of(loaded.recipe)
     trained = sum(label != -100 for row in samples for label in row["labels"][1:])
     assert plans[0].steps is not None
@@ -270,24 +270,24 @@ def plain_evaluation(model: torch.nn.Module, samples: Any, indices: list[int]) -
     return loss / count, correct / count, count
 
 
-def test_evaluation_is_weighted_by_tokens_whatever_the_batches(runs: Any, tiny_llama_dir: Path) -> None:
+def test_evaluation_is_weighted_by_tokens_whatever_the_batches(lab: Any, tiny_llama_dir: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     keys = {"val_set_size": 7, "eval_strategy": None, "max_steps": 5, "eval_steps": 5, "save_steps": None}
-    loaded = load(runs.recipe("out", **keys))
+    loaded = load(lab.recipe("out", **keys))
     train(loaded, fresh=False, show_plan=silent, show=silent)
     samples, _, order = order_of(loaded.recipe)
     assert order is not None
     held_out = [int(index) for pack in order.packs for index in pack]
     assert len(held_out) == len(set(held_out)) == 7
 
-    model = AutoModelForCausalLM.from_pretrained(runs.folder / "out", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(lab.folder / "out", dtype=torch.float32)
     loss, accuracy, count = plain_evaluation(model.eval(), samples, held_out)
-    in_training = metrics_of(runs.folder / "out")[-1]
+    in_training = metrics_of(lab.folder / "out")[-1]
     assert in_training["eval_loss"] == pytest.approx(loss, abs=1e-6)
     for rows, is_packed in ((1, False), (3, False), (7, False), (1, True), (4, True)):
         sizes = {"eval_batch_size": rows, "eval_sample_packing": is_packed}
-        found = evaluate(load(runs.recipe("eval", **keys, **sizes, output_dir=str(runs.folder / "out"))).recipe,
+        found = evaluate(load(lab.recipe("eval", **keys, **sizes, output_dir=str(lab.folder / "out"))).recipe,
                          base=False, show=silent)  # fmt: skip
         assert found.loss == pytest.approx(loss, abs=1e-6)
         assert found.perplexity == pytest.approx(np.exp(loss), rel=1e-6)
@@ -342,42 +342,37 @@ def training_logits(objective: CausalLM, texts: list[torch.Tensor]) -> torch.Ten
 
 
 @pytest.fixture
-def at_the_end(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[CausalLM], Any]], list[Any]]:
-    """Looks at the trained objective whenever a model is written; the last entry is of the final save."""
-    save_model = run.save_model
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[CausalLM]:
+    """The objectives of the runs of a test, the last one last."""
+    prepare = Single.prepare
+    seen: list[CausalLM] = []
 
-    def install(look: Callable[[CausalLM], Any]) -> list[Any]:
-        seen: list[Any] = []
+    def prepare_and_keep(self: Single, objective: CausalLM, make_optimizer: Any) -> None:
+        seen.append(objective)
+        prepare(self, objective, make_optimizer)
 
-        def save_and_look(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:
-            seen.append(look(objective))
-            save_model(adapter, objective, tokenizer, folder)
-
-        monkeypatch.setattr(run, "save_model", save_and_look)
-        return seen
-
-    return install
+    monkeypatch.setattr(Single, "prepare", prepare_and_keep)
+    return seen
 
 
 def test_logits_of_training_are_those_of_plain_transformers_and_peft(
-    runs: Any, tiny_llama_dir: Path, at_the_end: Any, tmp_path: Path
+    lab: Any, tiny_llama_dir: Path, trained: list[CausalLM], tmp_path: Path
 ) -> None:
     from safetensors.torch import load_file, save_file
     from transformers import AutoTokenizer
 
     texts = [torch.randint(3, 250, (length,), generator=torch.manual_seed(length)) for length in (11, 5, 17)]
     save_file({str(number): text for number, text in enumerate(texts)}, tmp_path / "texts.safetensors")
-    seen = at_the_end(lambda objective: training_logits(objective, texts))
     keys = {"max_steps": 6, "save_strategy": "no", "save_steps": None, **PACKED}
-    runs.train("full", **keys)
-    full = seen[-1]
-    lora = load(runs.recipe("lora", **keys, **LORA, lora_dropout=0.1))
+    lab.train("full", **keys)
+    full = training_logits(trained[-1], texts)
+    lora = load(lab.recipe("lora", **keys, **LORA, lora_dropout=0.1))
     train(lora, fresh=False, show_plan=silent, show=silent)
-    adapter = seen[-1]
+    adapter = training_logits(trained[-1], texts)
     merged = merge(lora.recipe, out=None, check=False, show=silent).merge.out
 
     out = tmp_path / "logits.safetensors"
-    words = [runs.folder / "full", tiny_llama_dir, runs.folder / "lora", merged, tmp_path / "texts.safetensors", out]
+    words = [lab.folder / "full", tiny_llama_dir, lab.folder / "lora", merged, tmp_path / "texts.safetensors", out]
     done = subprocess.run(
         [sys.executable, "-c", LOGITS_WITHOUT_AXO, *map(str, words)], capture_output=True, text=True, cwd=tmp_path
     )
@@ -434,7 +429,7 @@ PRECISIONS: dict[str, tuple[dict[str, Any], str, dict[str, set[str]], str, str]]
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_weights_have_the_number_formats_that_the_plan_prints(
-    runs: Any, at_the_end: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    lab: Any, trained: list[CausalLM], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors.torch import load_file
     from transformers.models.llama.modeling_llama import LlamaMLP
@@ -449,22 +444,21 @@ def test_weights_have_the_number_formats_that_the_plan_prints(
         return result
 
     monkeypatch.setattr(LlamaMLP, "forward", recorded)
-    seen = at_the_end(dtypes)
     plans: list[Plan] = []
-    recipe = runs.recipe("out", **keys, **PACKED, max_steps=2, save_strategy="no", save_steps=None)
+    recipe = lab.recipe("out", **keys, **PACKED, max_steps=2, save_strategy="no", save_steps=None)
     train(load(recipe), fresh=False, show_plan=plans.append, show=silent)
     assert {one.key: one.effective for one in plans[0].decisions}["master_weights"] == printed
-    assert seen == [weights]
+    assert dtypes(trained[-1]) == weights
     assert products == {computed}
     file = "adapter_model.safetensors" if "adapter" in keys else "model.safetensors"
-    assert {str(tensor.dtype) for tensor in load_file(runs.folder / "out" / file).values()} == {f"torch.{saved}"}
+    assert {str(tensor.dtype) for tensor in load_file(lab.folder / "out" / file).values()} == {f"torch.{saved}"}
 
 
 # L10 and what training mode switches
 
 
 @pytest.mark.parametrize("name", ["full packed", "lora"])
-def test_recomputed_layers_give_the_same_losses(runs: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recomputed_layers_give_the_same_losses(lab: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.llama.modeling_llama import LlamaMLP
 
     calls = 0
@@ -477,52 +471,52 @@ def test_recomputed_layers_give_the_same_losses(runs: Any, name: str, monkeypatc
 
     monkeypatch.setattr(LlamaMLP, "forward", counted)
     keys = {**RECIPES[name], "max_steps": 5, "save_strategy": "no", "save_steps": None}
-    kept = losses_of(runs.train("kept", **keys))
+    kept = losses_of(lab.train("kept", **keys))
     calls_kept, calls = calls, 0
-    recomputed = losses_of(runs.train("recomputed", **keys, gradient_checkpointing=True))
+    recomputed = losses_of(lab.train("recomputed", **keys, gradient_checkpointing=True))
     assert recomputed == pytest.approx(kept, abs=1e-6)
-    _, order, _ = order_of(load(runs.recipe("kept", **keys)).recipe)
+    _, order, _ = order_of(load(lab.recipe("kept", **keys)).recipe)
     packs = [packs for epoch in range(5) for packs in order.steps(epoch)][:5]
     layers, micro_batches = 2, sum(map(len, packs))  # of one row each
     assert calls_kept >= layers * micro_batches
     assert calls - calls_kept == layers * micro_batches
 
 
-def test_adapter_dropout_is_on_in_training_and_off_in_evaluation(runs: Any) -> None:
+def test_adapter_dropout_is_on_in_training_and_off_in_evaluation(lab: Any) -> None:
     keys = {**LORA, "max_steps": 6, "val_set_size": 6, "eval_strategy": None, "eval_steps": 2, "save_strategy": "no"}
     keys["save_steps"] = None
-    without = metrics_of(runs.train("without", **keys))
-    loaded = load(runs.recipe("with", **keys, lora_dropout=0.3))
+    without = metrics_of(lab.train("without", **keys))
+    loaded = load(lab.recipe("with", **keys, lora_dropout=0.3))
     train(loaded, fresh=False, show_plan=silent, show=silent)
-    lines = metrics_of(runs.folder / "with")
+    lines = metrics_of(lab.folder / "with")
     assert lines[0]["loss"] == without[0]["loss"], "the second low-rank matrix starts at zero"
     assert lines[0]["grad_norm"] != without[0]["grad_norm"]
     assert all(abs(a["loss"] - b["loss"]) > 1e-6 for a, b in zip(lines[2:], without[2:], strict=True))
     scores = [evaluate(loaded.recipe, base=False, show=silent).loss for _ in range(2)]
     assert scores[0] == scores[1] == lines[-1]["eval_loss"]
-    undropped = load(runs.recipe("undropped", **keys, output_dir=str(runs.folder / "with")))
+    undropped = load(lab.recipe("undropped", **keys, output_dir=str(lab.folder / "with")))
     assert evaluate(undropped.recipe, base=False, show=silent).loss == scores[0]
 
 
-def test_dropout_of_the_model_itself_is_on_in_training(runs: Any, tiny_llama_dir: Path, tmp_path: Path) -> None:
+def test_dropout_of_the_model_itself_is_on_in_training(lab: Any, tiny_llama_dir: Path, tmp_path: Path) -> None:
     dropping = tmp_path / "dropping"
     shutil.copytree(tiny_llama_dir, dropping)
     config = json.loads((dropping / "config.json").read_text())
     (dropping / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.5}))
     keys = {"max_steps": 1, "save_strategy": "no", "save_steps": None, **PACKED}
-    plain = losses_of(runs.train("plain", **keys))
+    plain = losses_of(lab.train("plain", **keys))
     for attention in ("sdpa_varlen", "eager"):
-        runs_with = losses_of(runs.train(attention, **keys, base_model=str(dropping), attn_implementation=attention))
+        runs_with = losses_of(lab.train(attention, **keys, base_model=str(dropping), attn_implementation=attention))
         assert abs(runs_with[0] - plain[0]) > 1e-5
 
 
 # The same again
 
 
-def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(runs: Any) -> None:
+def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(lab: Any) -> None:
     keys = {**LORA, **PACKED, "lora_dropout": 0.2, "max_steps": 6, "save_strategy": "no", "save_steps": None}
     first, again, other = (
-        runs.train(name, **keys, seed=seed) for name, seed in (("first", 7), ("again", 7), ("other", 8))
+        lab.train(name, **keys, seed=seed) for name, seed in (("first", 7), ("again", 7), ("other", 8))
     )
     untimed = [
         [{name: line[name] for name in METRICS[:-2]} for line in metrics_of(folder)] for folder in (first, again, other)
@@ -531,7 +525,7 @@ def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(run
     assert all(one["loss"] != two["loss"] for one, two in zip(untimed[0], untimed[2], strict=True))
     weights = [(folder / "adapter_model.safetensors").read_bytes() for folder in (first, again, other)]
     assert weights[0] == weights[1] != weights[2]
-    default = read_recipe(runs.recipe("default", **keys)).recipe.run.seed
+    default = read_recipe(lab.recipe("default", **keys)).recipe.run.seed
     assert default == 42
 
 
@@ -547,34 +541,39 @@ def segments(path: Path, trained: Iterator[bool]) -> dict[str, Any]:
     return {"datasets": [{"path": str(path), "type": "input_output"}]}
 
 
-def test_samples_without_trained_tokens_are_left_out_so_that_every_step_has_some(runs: Any, tmp_path: Path) -> None:
+def test_samples_without_trained_tokens_are_left_out_so_that_every_step_has_some(lab: Any, tmp_path: Path) -> None:
     data = segments(tmp_path / "rows.jsonl", (number % 5 == 0 for number in range(20)))
     keys = {"num_epochs": 3, "save_strategy": "no", "save_steps": None, "gradient_accumulation_steps": 1}
-    lines = metrics_of(runs.train("out", **data, **keys))
+    lines = metrics_of(lab.train("out", **data, **keys))
     assert len(lines) == 12, "4 of 20 samples are trained, one a step"
     assert all(line["trained_tokens"] > 0 and np.isfinite(line["loss"]) for line in lines)
 
 
 def test_data_without_any_trained_token_is_refused_before_a_model_is_loaded(
-    runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = segments(tmp_path / "rows.jsonl", (False for _ in range(5)))
-    monkeypatch.setattr(run, "load_model", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    from transformers import AutoModelForCausalLM
+
+    def loaded(*_: Any, **__: Any) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", loaded)
     with pytest.raises(DataError, match=r"trained"):
-        runs.train("out", **data)
+        lab.train("out", **data)
 
 
 # What a run leaves behind
 
 
-def test_a_run_leaves_metrics_recipe_plan_and_manifest(runs: Any) -> None:
+def test_a_run_leaves_metrics_recipe_plan_and_manifest(lab: Any) -> None:
     from axo.recipe.read import read_recipe
 
     plans: list[Plan] = []
-    path = runs.recipe("out", **LORA, max_steps=3, val_set_size=5, eval_strategy=None, seed=5)
+    path = lab.recipe("out", **LORA, max_steps=3, val_set_size=5, eval_strategy=None, seed=5)
     loaded = read_recipe(path, overrides=["--learning-rate", "3e-3", "--set", "datasets.0.split=train"])
     train(loaded, fresh=False, show_plan=plans.append, show=silent)
-    out = runs.folder / "out"
+    out = lab.folder / "out"
     lines = metrics_of(out)
     assert [list(line) for line in lines[:2]] == [METRICS, METRICS]
     assert list(lines[2]) == [*METRICS, "eval_loss", "eval_perplexity", "eval_token_accuracy"]
@@ -599,10 +598,10 @@ def test_a_run_leaves_metrics_recipe_plan_and_manifest(runs: Any) -> None:
     assert {"axo", "peft", "tokenizers", "datasets", "safetensors"} <= set(manifest["versions"])
 
 
-def test_tensorboard_gets_every_logged_step_and_evaluation(runs: Any) -> None:
+def test_tensorboard_gets_every_logged_step_and_evaluation(lab: Any) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     keys = {"max_steps": 4, "val_set_size": 5, "eval_strategy": None, "eval_steps": 4, "logging_steps": 2}
-    out = runs.train("out", **keys, use_tensorboard=True)
+    out = lab.train("out", **keys, use_tensorboard=True)
     events = accumulator.EventAccumulator(str(out / "runs"))
     events.Reload()
     lines = metrics_of(out)
@@ -628,13 +627,13 @@ class _Failing:
 
 @pytest.mark.parametrize("when", ["at the start", "at a step"])
 def test_a_failing_tracker_does_not_stop_the_run(
-    runs: Any, when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    lab: Any, when: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("axo.train.trackers.wandb.WandB", _Failing)
     keys = {"max_steps": 3, "save_strategy": "no", "save_steps": None}
-    plain = losses_of(runs.train("plain", **keys))
+    plain = losses_of(lab.train("plain", **keys))
     with caplog.at_level("WARNING", logger="axo"):
-        tracked = losses_of(runs.train("tracked", **keys, wandb_project="p", wandb_name=when))
+        tracked = losses_of(lab.train("tracked", **keys, wandb_project="p", wandb_name=when))
     assert tracked == plain
     assert [record.message for record in caplog.records if "switched off" in record.message] == [
         {
