@@ -100,12 +100,8 @@ def _trained_tokens(item: Rendered, encoding: Any, straddling: set[int]) -> Iter
         if first is None or last is None:
             # A character that no token holds (dropped by a normaliser) has no answer: ask all offsets.
             first, last = _by_offsets(encoding, start, end)
-        else:
-            if last < len(encoding) and encoding.token_to_chars(last)[0] < end:
-                last += 1
-            # Tokens without characters, such as an added prefix space, belong to what follows them.
-            while last > first and encoding.token_to_chars(last - 1)[0] >= end:
-                last -= 1
+        elif last < len(encoding) and encoding.token_to_chars(last)[0] < end:
+            last += 1
         if last > first:
             if encoding.token_to_chars(first)[0] < start:
                 straddling.add(first)

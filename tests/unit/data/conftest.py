@@ -68,6 +68,15 @@ def metaspace() -> Tokenizer:
     return backend
 
 
+def dropping() -> Tokenizer:
+    """One whose normaliser drops accents and the letter x, so that no token holds these characters."""
+    backend = metaspace()
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.NFD(), normalizers.StripAccents(), normalizers.Replace("x", "")]
+    )
+    return backend
+
+
 def wrapped(backend: Tokenizer, *, eos_token: str | None = "<|im_end|>") -> PreTrainedTokenizerFast:
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token=eos_token, pad_token="<pad>", model_max_length=10**6
@@ -82,6 +91,7 @@ KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     "trims-offsets": lambda: wrapped(byte_level(trims=True)),
     "adds-bos": lambda: wrapped(byte_level(adds_bos=True)),
     "metaspace": lambda: wrapped(metaspace()),
+    "drops-characters": lambda: wrapped(dropping()),
 }
 
 

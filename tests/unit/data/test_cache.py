@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
                 with guard:
                     inside += 1
                     most = max(most, inside)
+                time.sleep(0.001)
                 with guard:
                     inside -= 1
 

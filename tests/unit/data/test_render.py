@@ -294,6 +294,18 @@ def test_a_trained_turn_that_the_template_leaves_out_is_refused(tokenizer: Any) 
     assert trained(template, tokenizer, talk, roles_to_train=("user",)) == [f"U{E}"]
 
 
+REWRITTEN_AND = {
+    "left out": "{% for m in messages if m.role == 'user' %}{{ m.content | upper }}<|im_end|>{% endfor %}",
+    "written twice": "{% for m in messages %}{{ m.content | upper }} {{ m.content }}<|im_end|>{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("name", REWRITTEN_AND)
+def test_a_rewritten_turn_that_has_no_one_place_is_refused(name: str, tokenizer: Any) -> None:
+    with pytest.raises(DataError, match=r"message 1 \(assistant\) is to be trained"):
+        trained(REWRITTEN_AND[name], tokenizer, chat(("user", "u"), ("assistant", "a")))
+
+
 REFUSING = {
     "raises": "{{ raise_exception('roles must alternate') }}",
     "divides by zero": "{{ 1 / 0 }}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from axo.data.templates import resolve_chat_template
 from axo.data.tokenize import added_in_front, tokenize_batch
 from axo.errors import DataError
 
-KINDS = ("byte-level", "trims-offsets", "adds-bos", "metaspace")
+KINDS = ("byte-level", "trims-offsets", "adds-bos", "metaspace", "drops-characters")
 TEXTS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
     st.text("the quickbrown \n\t🙂é東ﬁ½\u0301", max_size=40),
@@ -35,20 +36,23 @@ def spans_of(text: str, cuts: list[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(inside[::2], inside[1::2], strict=False))
 
 
-def slow_labels(text: str, spans: tuple[tuple[int, int], ...], tokenizer: Any) -> tuple[list[int], list[int], int]:
-    """The rule, token by token and character by character, from offsets that nothing has trimmed."""
+@cache
+def plain_backend(tokenizer: Any) -> Any:
+    """A copy without anything that could change offsets after the fact."""
     backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
     backend.post_processor = None
-    encoding = backend.encode(text, add_special_tokens=False)
+    return backend
+
+
+def slow_labels(text: str, spans: tuple[tuple[int, int], ...], tokenizer: Any) -> tuple[list[int], list[int], int]:
+    """The rule, token by token and character by character, from offsets that nothing has trimmed."""
+    encoding = plain_backend(tokenizer).encode(text, add_special_tokens=False)
     trained_characters = {at for start, end in spans for at in range(start, end)}
     labels, straddling = [], 0
     for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
         held = set(range(start, end))
-        if held:
-            trained = bool(held & trained_characters)
-            straddling += trained and not held <= trained_characters
-        else:
-            trained = any(first < start < last for first, last in spans)
+        trained = bool(held & trained_characters)
+        straddling += trained and not held <= trained_characters
         labels.append(token if trained else -100)
     return encoding.ids, labels, straddling
 
@@ -65,6 +69,16 @@ def test_a_token_is_trained_if_it_holds_any_trained_character(
     assert sample.ids.tolist() == ids
     assert sample.labels.tolist() == labels
     assert sample.straddling == straddling
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_span_of_a_text_is_found(kind: str, tokenizers: dict[str, Any]) -> None:
+    text = "The quick  brown\n🙂é <|im_end|> ae\u0301x x\u0301b"
+    spans = [((start, end),) for start in range(len(text)) for end in range(start + 1, len(text) + 1)]
+    samples = tokenize_batch([Rendered(text, span) for span in spans], tokenizer=tokenizers[kind])
+    for span, sample in zip(spans, samples, strict=True):
+        _, labels, straddling = slow_labels(text, span, tokenizers[kind])
+        assert (sample.labels.tolist(), sample.straddling) == (labels, straddling), span
 
 
 def test_a_character_of_several_tokens_is_trained_whole(tokenizers: dict[str, Any]) -> None:
@@ -168,7 +182,7 @@ def test_parts_are_tokenised_apart_between_one_bos_and_one_eos(
 def test_bos_is_what_the_tokenizer_adds(tokenizers: dict[str, Any]) -> None:
     added = {kind: added_in_front(tokenizer) for kind, tokenizer in tokenizers.items()}
     bos = tokenizers["adds-bos"].bos_token_id
-    assert added == {"byte-level": [], "trims-offsets": [], "adds-bos": [bos], "metaspace": []}
+    assert added == {"byte-level": [], "trims-offsets": [], "adds-bos": [bos], "metaspace": [], "drops-characters": []}
 
 
 def test_segments_without_ends_get_none(tokenizers: dict[str, Any]) -> None:
