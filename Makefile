@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest
 .PHONY: quickstart test test-full test-gpu check format bench install clean
 
 quickstart: $(STAMP)
-	$(BIN)/python recipes/quickstart.py
+	$(BIN)/python -m axo.workflows.quickstart
 
 test: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
