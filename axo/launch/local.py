@@ -6,11 +6,14 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from axo.errors import (
@@ -23,8 +26,12 @@ from axo.errors import (
     Stopped,
     TrainingError,
 )
+from axo.log import LOG
 from axo.plan.plan import EnginePlan
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_KILLED = frozenset(-number for number in signal.Signals if number != signal.SIGTERM)
+"""Exit codes of workers that a signal ended, but for the one that the agent sends to the others then."""
 GRACE_SECONDS = 600
 """How long workers may take to finish their step and save after a signal before they are killed."""
 
@@ -50,16 +57,45 @@ def _run_workers(engine: EnginePlan, folder: Path) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # axo reports failures itself
+    _silence_elastic()
     start = elastic_launch(_config(engine), entrypoint=sys.executable)
     try:
-        start("-m", "axo.train.worker", str(folder / "job.json"))
+        with _signals_stop_workers():
+            start("-m", "axo.train.worker", str(folder / "job.json"))
     except ChildFailedError as error:
-        raise _error_of_workers(folder) or _death(error) from None
-    except SignalException as signal:
-        raise _error_of_workers(folder) or LaunchError(
-            f"signal {signal.sigval} ended the run before its first checkpoint", "run the same command again"
+        raise _error_of_workers(folder) or _death(error.failures, folder) from None
+    except SignalException as stop:
+        raise _error_of_workers(folder) or Stopped(
+            f"stopped by {signal.Signals(stop.sigval).name} before a step was finished",
+            "the same command goes on from the last checkpoint, if there is one",
         ) from None
+
+
+def _silence_elastic() -> None:
+    """axo reports failures itself."""
+    for name in logging.root.manager.loggerDict:
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+@contextmanager
+def _signals_stop_workers() -> Iterator[None]:
+    """The first signal makes torchrun's agent pass it on and wait for the workers; a second one ends this process at
+    once, and its workers with it. The agent's own handlers would start to wait once more."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        for each in SIGNALS:
+            signal.signal(each, lambda number, frame: os._exit(128 + number))
+        raise SignalException(f"signal {number}", sigval=signal.Signals(number))
+
+    former = {number: signal.signal(number, on_signal) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _config(engine: EnginePlan) -> Any:
@@ -76,6 +112,7 @@ def _config(engine: EnginePlan) -> Any:
         max_restarts=0,
         monitor_interval=0.1,
         shutdown_timeout=GRACE_SECONDS,
+        signals_to_handle="",  # see _signals_stop_workers
     )
 
 
@@ -97,8 +134,13 @@ def _revive(report: dict[str, Any]) -> AxoError:
     return error
 
 
-def _death(error: Any) -> LaunchError:
-    rank, failure = error.get_first_failure()
+def _death(failures: Mapping[int, Any], folder: Path) -> LaunchError:
+    """The worker that died first; one that was killed is what the others died of, whoever was seen first."""
+    killed = {rank: failure for rank, failure in failures.items() if failure.exitcode in _KILLED}
+    rank, failure = min((killed or failures).items(), key=lambda item: item[1].timestamp)
+    trace = folder / f"traceback-{rank:05d}.txt"
+    if trace.exists():
+        LOG.error("%s", trace.read_text())
     cause = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return LaunchError(
         f"worker {rank} died with {cause}",

@@ -46,7 +46,7 @@ def run(job: Job) -> None:
     """Train what the job says, on this rank. Raises Stopped after a saved stop."""
     recipe, plan = recipe_from_flat(job.recipe), job.plan
     engine = make_engine(plan)
-    with StopFlag().listen() as stop, engine.construct():
+    with StopFlag(insist=plan.engine.world_size == 1).listen() as stop, engine.construct():
         _set_up(plan, seed=recipe.run.seed)
         tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
         tokenizer.chat_template = job.chat_template

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT ask for a stop after the current step; a second one ends the process at once."""
+"""SIGTERM and SIGINT ask for a stop after the current step; a second one ends the run at once."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopFlag:
-    """Raised by a signal here, or by any other rank through the step's gather."""
+    """Raised by a signal here, or by any other rank through the step's gather.
 
-    def __init__(self) -> None:
+    One of several workers may get the first signal twice, from its parent and from a batch system that sends it to
+    all processes: it leaves the second one (`insist` False) to its parent."""
+
+    def __init__(self, *, insist: bool = True) -> None:
         self.requested = False
+        self._insist = insist
 
     @contextmanager
     def listen(self) -> Iterator[StopFlag]:
@@ -29,6 +33,6 @@ class StopFlag:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.requested:
+        if self.requested and self._insist:
             os._exit(128 + number)
         self.requested = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -14,6 +16,9 @@ from axo import log
 from axo.errors import AxoError, HardwareError
 from axo.train.job import Job
 from axo.train.run import run
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2), linux/prctl.h."""
 
 
 def work(job: Job) -> None:
@@ -36,6 +41,7 @@ def main() -> None:
     The process ends without tearing down: all is written by then, and the destructor of a gloo group may wait for ever
     (see axo/engines/ddp.py)."""
     path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
+    _die_with_parent()
     log.set_up(rank=rank)
     code = _work(path, rank)
     sys.stdout.flush()
@@ -51,10 +57,16 @@ def _work(path: Path, rank: int) -> int:
         report = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint, "rank": rank}
         (path.parent / f"error-{rank:05d}.json").write_text(json.dumps(report))
         return error.exit_code
-    except Exception:  # a bug: its traceback is all there is to say
-        traceback.print_exc()
+    except Exception:  # a bug, or what the death of another worker led to: the parent knows, and shows it or not
+        (path.parent / f"traceback-{rank:05d}.txt").write_text(traceback.format_exc())
         return 1
     return 0
+
+
+def _die_with_parent() -> None:
+    """Never outlive the parent: it holds the lock of output_dir. Linux only, prctl(2); elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

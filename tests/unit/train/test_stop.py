@@ -29,3 +29,10 @@ def test_the_second_signal_ends_the_process_at_once() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "still here\n"
     assert done.returncode == 128 + signal.SIGINT
+
+
+def test_a_worker_leaves_the_second_signal_to_its_parent() -> None:
+    with StopFlag(insist=False).listen() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.requested
