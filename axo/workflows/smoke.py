@@ -11,6 +11,7 @@ from typing import Any
 
 from axo.data.templates import resolve_chat_template
 from axo.errors import CheckpointError, TrainingError
+from axo.model.byte_tokenizer import CHATML
 from axo.model.tiny import make_toy_from_config
 from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
@@ -24,7 +25,10 @@ from axo.workflows.train import train
 
 STEPS = 4
 ROWS = 48
-SEQUENCE_LEN = 192
+SEQUENCE_LEN = 512
+"""Whatever the recipe says: the toy tokenizer needs about three times as many tokens for a text as a real one."""
+TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|eot|>", "<|end_of_text|>")
+"""Texts that end a turn in published chat templates."""
 STAND_IN = {"model_type": "llama", "tie_word_embeddings": False}
 """Architecture of a model whose config.json is not on this machine."""
 
@@ -52,7 +56,6 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
     """The recipe with a toy model, toy data, few steps and a temporary output_dir."""
     recipe, flat = loaded.recipe, dict(loaded.flat)
     model = _toy_model(recipe, folder / "model", show=show)
-    sequence_len = min(recipe.data.sequence_len, SEQUENCE_LEN)
     replaced = {
         "base_model": str(model),
         "output_dir": str(folder / "run"),
@@ -61,13 +64,15 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
             _toy_dataset(recipe, entry, folder / f"rows-{index}.jsonl")
             for index, entry in enumerate(recipe.data.datasets)
         ],
-        "sequence_len": sequence_len,
+        "sequence_len": SEQUENCE_LEN,
         "max_steps": STEPS,
         "save_steps": STEPS // 2,
         "micro_batch_size": min(recipe.batch.micro_batch_size, 2),
         "gradient_accumulation_steps": min(recipe.batch.gradient_accumulation_steps or 1, 2),
         "world_size": 1,
     }
+    if turn_ends := _turn_ends(recipe):
+        replaced["eot_tokens"] = turn_ends
     if recipe.data.test_datasets is not None:
         replaced["test_datasets"] = [
             _toy_dataset(recipe, entry, folder / f"test-rows-{index}.jsonl")
@@ -86,8 +91,8 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
 
 _DROPPED = (
     "base_model_config", "revision_of_model", "tokenizer_config", "lora_model_dir", "resume_from_checkpoint",
-    "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "wandb_project", "use_wandb", "use_tensorboard",
-    "warmup_steps", "eval_steps", "chat_template_jinja",
+    "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "save_total_limit", "wandb_project",
+    "use_wandb", "use_tensorboard", "warmup_steps", "eval_steps",
 )  # fmt: skip
 """Keys that name something of the real run; the toy model and the few steps have their own."""
 
@@ -117,6 +122,22 @@ def _template(recipe: Recipe) -> str | None:
     if section.chat_template_jinja is None and section.chat_template in (None, "tokenizer_default"):
         return None
     return resolve_chat_template(section.chat_template, section.chat_template_jinja, tokenizer=None)
+
+
+def _turn_ends(recipe: Recipe) -> list[str]:
+    """What ends a turn in the templates used here; [] where the recipe's own words hold for them.
+
+    A recipe may leave it to the real tokenizer's eos_token, or name that of a template which only that one has."""
+    section, template = recipe.tokenizer, _template(recipe)
+    named = section.eot_tokens or (section.special_tokens is not None and section.special_tokens.eos_token)
+    if template is not None and named:
+        return []
+    texts = [template or CHATML]
+    for entry in recipe.data.datasets:
+        if entry.chat_template not in (None, "tokenizer_default"):
+            text = entry.chat_template_jinja or section.chat_template_jinja
+            texts.append(resolve_chat_template(entry.chat_template, text, tokenizer=None))
+    return [end for end in TURN_ENDS if any(end in text for text in texts)]
 
 
 def _toy_dataset(recipe: Recipe, entry: DatasetEntry, file: Path) -> dict[str, Any]:

@@ -348,3 +348,12 @@ def test_the_version_is_that_of_the_package(axo: Any) -> None:
 def test_help_of_axo_lists_every_verb(axo: Any) -> None:
     text = axo("--help").out
     assert all(verb in text for verb in WRITES)
+
+
+def test_a_smoke_run_needs_no_data_and_answers_in_json(axo: Any, lab: Any) -> None:
+    recipe = lab.recipe("out")
+    found = axo("train", recipe, "--smoke", "--json", "--set", "datasets.0.path=not-here.jsonl")
+    assert found.code == 0
+    assert found.answer["smoke"] == "passed" and len(found.answer["losses"]) == 4
+    assert "smoke: base_model: " in found.err
+    assert not (lab.folder / "out").exists()

@@ -54,6 +54,14 @@ DATA: dict[str, dict[str, Any]] = {
     },
     "chat chatml": {"datasets": [CHAT], "chat_template": "chatml", "sample_packing": True},
     "chat llama3": {"datasets": [CHAT], "chat_template": "llama3", "val_set_size": 0.1, "evals_per_epoch": 2},
+    "chat, the real tokenizer's template": {
+        "datasets": [CHAT], "eot_tokens": ["<|turn_over|>"], "special_tokens": {"eos_token": "<|over|>"},
+    },
+    "chat, a template of its own": {
+        "datasets": [CHAT], "chat_template": "jinja",
+        "chat_template_jinja": "{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}",
+    },
+    "chat, a template of the data set": {"datasets": [{**CHAT, "chat_template": "llama3"}], "sequence_len": 64},
     "chat, other names": {
         "datasets": [
             {
@@ -122,7 +130,7 @@ def test_a_full_recipe_of_mapping_rows_goes_the_whole_way(run_smoke: Callable[..
     smoked = run_smoke("gemma2", **DATA["mapping"])
     check(smoked, merges=False)
     replaced = [line for line in smoked.said if line.startswith("smoke: ")]
-    assert "smoke: sequence_len: 2048 -> 192" in replaced
+    assert "smoke: sequence_len: 2048 -> 512" in replaced
     assert "smoke: saves_per_epoch is left out" in replaced
     assert any(line.startswith("smoke: base_model: ") for line in replaced)
     assert any(line.startswith("smoke: datasets: ") for line in replaced)
@@ -189,7 +197,11 @@ def test_adapter_options_go_the_whole_way(run_smoke: Callable[..., Smoked], keys
     "keys",
     [
         {"bf16": True, "master_weights": "float32"},
-        {"special_tokens": {"pad_token": "<|pad|>", "eos_token": "<|done|>"}, "tokens": ["<new>"]},
+        {
+            "special_tokens": {"pad_token": "<|fill|>", "eos_token": "<|done|>"},
+            "eot_tokens": ["<|im_end|>"],
+            "tokens": ["x"],
+        },
         {"warmup_ratio": 0.5, "save_strategy": "no", "saves_per_epoch": None},
         {"save_steps": 0.25, "saves_per_epoch": None, "eval_steps": 0.5, "val_set_size": 3},
         {"eval_strategy": "epoch", "save_strategy": "epoch", "saves_per_epoch": None, "val_set_size": 0.2},
