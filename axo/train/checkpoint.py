@@ -6,12 +6,14 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
+from safetensors import SafetensorError
 
 from axo.engines.base import Engine
 from axo.errors import CheckpointError
@@ -44,13 +46,8 @@ class Checkpoints:
         Raises CheckpointError where the disk refuses; what was saved before is untouched."""
         target = self.root / f"checkpoint-{progress.step}"
         draft = self.root / f".{target.name}.writing"
-        try:
+        with disk_must_take(target):
             self._write(draft, target, progress)
-        except OSError as error:
-            raise CheckpointError(
-                f"checkpoint {target} could not be written: {error}",
-                "the checkpoints saved before are whole; free space or fix the folder, then run the same command",
-            ) from error
         return target
 
     def _write(self, draft: Path, target: Path, progress: Progress) -> None:
@@ -78,6 +75,18 @@ class Checkpoints:
 
     def _barrier(self) -> None:
         self.engine.gather([0.0])
+
+
+@contextmanager
+def disk_must_take(target: Path) -> Iterator[None]:
+    """Turn what a full or broken disk raises, in Python or in safetensors, into a CheckpointError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{target} could not be written: {error}",
+            "the checkpoints saved before are whole; free space or fix the folder, then run the same command",
+        ) from error
 
 
 def write_manifest(folder: Path, facts: dict[str, Any]) -> None:

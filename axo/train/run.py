@@ -29,7 +29,7 @@ from axo.registry.tables import ADAPTERS, OPTIMIZERS, TRACKERS
 from axo.train import output_dir
 from axo.train.batches import batch_maker, make_evaluate
 from axo.train.build import make_engine, make_objective, save_model
-from axo.train.checkpoint import Checkpoints
+from axo.train.checkpoint import Checkpoints, disk_must_take
 from axo.train.events import Hook, Progress
 from axo.train.hooks.console import Console
 from axo.train.hooks.evaluation import EvaluationHook
@@ -61,7 +61,8 @@ def run(job: Job) -> None:
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
         if engine.layout.rank == 0:
-            _finish(Path(recipe.run.output_dir), job, partial(save_model, adapter, objective, tokenizer))
+            with disk_must_take(Path(recipe.run.output_dir)):
+                _finish(Path(recipe.run.output_dir), job, partial(save_model, adapter, objective, tokenizer))
         engine.gather([0.0])
         engine.close()
 

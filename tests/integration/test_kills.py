@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def checkpoints_of(engine: Single, root: Path) -> Checkpoints:
     return Checkpoints(
         root=root,
         engine=engine,
-        save_total_limit=2,
+        save_total_limit=1,
         facts={"trajectory": {}},
         write_model=lambda folder: (folder / "adapter.bin").write_bytes(bytes(range(256)) * 16) and None,
     )
@@ -100,12 +101,12 @@ def newest_step(root: Path) -> int:
 
 
 def test_a_kill_at_every_file_operation_of_a_save_leaves_a_whole_checkpoint(runs: Runs) -> None:
-    """Exhaustive over what Python does to the folder: a third save that prunes the first, over leftovers of a kill."""
+    """Exhaustive over what Python does to the folder: a save that replaces the one before, over leftovers of kills."""
     before = runs.folder / "before"
     for step in (1, 2):
         save_step(before, step)
-    shutil.copytree(before / "checkpoint-1", before / ".checkpoint-1.removing")
-    shutil.copytree(before / "checkpoint-2", before / ".checkpoint-3.writing")
+    for leftover in (".checkpoint-2.removing", ".checkpoint-3.writing"):
+        shutil.copytree(before / "checkpoint-2", before / leftover)
 
     def save_and_die(root: Path, number: int, log: Path | None = None) -> Child:
         def work() -> None:
@@ -131,7 +132,7 @@ def test_a_kill_at_every_file_operation_of_a_save_leaves_a_whole_checkpoint(runs
         save_step(root, 3)
         save_step(root, 4)
         assert newest_step(root) == 4
-        assert sorted(path.name for path in root.iterdir()) == ["checkpoint-3", "checkpoint-4"]
+        assert [path.name for path in root.iterdir()] == ["checkpoint-4"]
         shutil.rmtree(root)
     assert found == sorted(found) and set(found) == {2, 3}
 
@@ -206,3 +207,32 @@ def test_a_run_killed_at_any_file_operation_goes_on_to_the_same_end(runs: Runs) 
     print(f"{len(operations)} kills")
     for number in range(1, len(operations) + 1):
         kill_and_go_on(runs, number, undisturbed)
+
+
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_disk_that_is_full_costs_nothing_that_was_saved(runs: Runs, step: int) -> None:
+    """At a checkpoint and at the final save. A limit on the size of files fails their writes as a full disk does."""
+    undisturbed = runs.train("undisturbed", **SHORT)
+    out = runs.folder / "run"
+
+    def fill_disk() -> None:
+        from axo.train.hooks.saving import SavingHook
+
+        save = SavingHook.after_step
+
+        def after_step(self: SavingHook, end: Any) -> None:
+            if end.metrics.step == step:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+            save(self, end)
+
+        SavingHook.after_step = after_step
+
+    run = runs.start("run", first=fill_disk, **{**SHORT, "save_steps": 1 if step == 3 else 6})
+    assert run.wait() == 5, run.output()
+    assert "Traceback" not in run.output()
+    assert "could not be written" in run.output() and "File too large" in run.output()
+    whole = checkpoint.newest(out)
+    assert whole is not None and whole.name == f"checkpoint-{step - 1}"
+    runs.train("run", **SHORT)
+    assert runs.metrics(out) == runs.metrics(undisturbed)
+    assert runs.trained(out) == runs.trained(undisturbed)
