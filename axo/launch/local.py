@@ -22,7 +22,6 @@ from axo.errors import (
     DataError,
     HardwareError,
     LaunchError,
-    RecipeError,
     Stopped,
     TrainingError,
 )
@@ -130,7 +129,7 @@ def _revive(report: dict[str, Any]) -> AxoError:
         if kind.exit_code == report["exit_code"]:
             return kind(report["message"], report["hint"])
     error = AxoError(report["message"], report["hint"])
-    error.exit_code = RecipeError.exit_code
+    error.exit_code = report["exit_code"]  # a RecipeError is made of findings, which stand in the message
     return error
 
 
