@@ -53,6 +53,10 @@ def test_a_signal_ends_the_run_after_its_step_and_the_same_command_goes_on(
     assert runs.metrics(out) == runs.metrics(undisturbed)
     assert runs.trained(out) == runs.trained(undisturbed)
 
+    finished = runs.start("run", **keys)
+    assert finished.wait() == 0 and f"finished already: {out}" in finished.output()
+    assert runs.metrics(out) == runs.metrics(undisturbed)
+
 
 def test_a_second_signal_ends_the_run_at_once(runs: Runs, wait_for: Callable[..., None]) -> None:
     run = runs.start("run", first=lambda: wait_in_step(3, until=lambda: False))
