@@ -4,12 +4,12 @@
 
 It needs nothing but Python and writes the same bytes each time:
 
-quickstart_text.jsonl   `text`: short stories with numbers, weekdays and dates, for `type: completion`
+quickstart_text.jsonl   `text`: short stories about dates, for `type: completion`
 quickstart_train.jsonl  `messages`: "Write 7 March 1999 as an ISO date." and "1999-03-07"
 quickstart_test.jsonl   the same for days of the year that appear in neither of the files above
 
-The text tells what the answers are made of - how dates are written, that March is month 03, that a name or a
-date said once can be said again - but never puts a date beside its ISO form: that is left to the adapter.
+The text tells what the answers are made of (how dates are written, that March is month 03, that a date said once can be
+said again), but never puts a date beside its ISO form and knows no questions: that is left to the adapter.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ MONTHS = {
     "August": 31, "September": 30, "October": 31, "November": 30, "December": 31,
 }  # fmt: skip
 NAMES = ("Anna", "Ben", "Clara", "David", "Emma", "Frank", "Greta", "Henry", "Ida", "Jonas", "Karla", "Leo")
-THINGS = ("apples", "books", "candles", "stamps", "eggs", "letters", "lamps", "maps", "pears", "ropes", "tickets")
 PLACES = ("market", "harbour", "station", "library", "museum", "school", "garden", "bakery", "post office")
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 QUESTIONS = (
     "Write {date} as an ISO date.",
     "What is {date} as an ISO date?",
@@ -74,47 +72,29 @@ def _conversations(rng: random.Random, days: list[Day], number: int) -> Iterator
 
 
 def _story(rng: random.Random, days: list[Day]) -> str:
-    """A date, then things said about it, so that most of the reading is looking things up."""
-    day = rng.choice(days)
-    parts = _parts(rng, day, _year(rng))
-    facts = [rng.choice(kind) for kind in rng.sample(FACTS, len(FACTS))]
-    sentences = [sentence.format(**parts) for sentence in (rng.choice(OPENINGS), *facts)]
+    """What happened on a date, then that date taken apart and repeated: most of the reading is looking things up."""
+    day, year = rng.choice(days), _year(rng)
+    date, month = _long(day, year), _month_number(day[1])
+    opening = rng.choice(OPENINGS).format(date=date, name=rng.choice(NAMES), place=rng.choice(PLACES))
+    in_words = _shuffled(rng, f"day {day[0]}", f"month {day[1]}", f"year {year}")
+    in_digits = _shuffled(rng, f"day {day[0]:02}", f"month {month:02}", f"year {year}")
+    sentences = [f"In words: {in_words}.", f"In digits: {in_digits}.", f"Again: {date}."]
+    rng.shuffle(sentences)
     if rng.random() < 0.25:
         sentences.append(_folder(rng, [other for other in days if other != day]))
-    return " ".join(sentences)
+    return " ".join([opening, *sentences])
 
 
 OPENINGS = (
-    "On {date} {one} went to the {place}.",
-    "{one} sold {number} {things} on {date}.",
+    "On {date} {name} went to the {place}.",
+    "{name} saw the {place} on {date}.",
     "The {place} opened on {date}.",
     "What is the date? It is {date}.",
 )
-FACTS = (
-    ("The year is {year}.", "It was in {year}."),
-    ("The month is {month}, number {month_number}.", "The month is number {month_number}, {month}."),
-    ("The day is {day}, with two digits {two_digits}.", "With two digits the day is {two_digits}."),
-    ("{one} wrote {date}.", "{other} read {date} aloud."),
-)
-"""Kinds of sentences about the date; a story has one of each kind."""
 
 
-def _parts(rng: random.Random, day: Day, year: int) -> dict[str, str]:
-    """What the braces in OPENINGS and FACTS stand for."""
-    one, other = rng.sample(NAMES, 2)
-    return {
-        "date": _long(day, year),
-        "year": str(year),
-        "month": day[1],
-        "month_number": f"{_month_number(day[1]):02}",
-        "day": str(day[0]),
-        "two_digits": f"{day[0]:02}",
-        "one": one,
-        "other": other,
-        "place": rng.choice(PLACES),
-        "number": str(rng.randint(2, 99)),
-        "things": rng.choice(THINGS),
-    }
+def _shuffled(rng: random.Random, *parts: str) -> str:
+    return ", ".join(rng.sample(parts, len(parts)))
 
 
 def _folder(rng: random.Random, days: list[Day]) -> str:
