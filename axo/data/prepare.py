@@ -49,6 +49,7 @@ def prepare(
     and data/build.py say; nothing is left under `root` then.
     """
     began = time.perf_counter()
+    _make_folder(root)
     preparations = [
         make_preparation(entry, data=data, section=tokenizer_section, tokenizer=tokenizer) for entry in entries
     ]
@@ -64,6 +65,14 @@ def prepare(
             if reports is None:
                 reports = _build(preparations, target, data=data, tokenizer=tokenizer, progress=progress)
     return Prepared(target, reports, from_cache, key, time.perf_counter() - began)
+
+
+def _make_folder(root: Path) -> None:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"the folder for prepared data cannot be made: {error.strerror}"
+        raise DataError(message, "set another dataset_prepared_path", file=str(root)) from error
 
 
 def _key_parts(preparations: Sequence[Preparation], *, data: DataSection, tokenizer: Any, root: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from axo.errors import CheckpointError
 from axo.train import checkpoint
@@ -41,8 +41,7 @@ class Start:
 @contextmanager
 def locked(output_dir: Path) -> Iterator[None]:
     """Hold the folder for this process. Raises CheckpointError where another run has it."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with (output_dir / LOCK).open("w") as file:
+    with _open_lock(output_dir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -50,6 +49,16 @@ def locked(output_dir: Path) -> Iterator[None]:
                 f"{output_dir} is in use by another axo run", "wait for it, stop it, or choose another output_dir"
             ) from error
         yield
+
+
+def _open_lock(output_dir: Path) -> TextIO:
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        return (output_dir / LOCK).open("w")
+    except OSError as error:
+        raise CheckpointError(
+            f"output_dir {output_dir} cannot be written to: {error.strerror}", "choose another output_dir"
+        ) from error
 
 
 def decide_start(

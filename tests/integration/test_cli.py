@@ -128,6 +128,15 @@ def test_a_broken_line_of_data_is_refused_with_its_number(axo: Any, lab: Any, ve
     assert not (lab.folder / "out" / "run.json").exists()
 
 
+def test_a_file_where_a_folder_is_to_be_written_is_refused(axo: Any, lab: Any) -> None:
+    (lab.folder / "file").write_text("x")
+    recipe = lab.recipe("out", **SHORT)
+    found = axo("train", recipe, "--output-dir", lab.folder / "file")
+    assert found.code == 5 and f"output_dir {lab.folder / 'file'} cannot be written to" in found.err
+    found = axo("preprocess", recipe, "--dataset-prepared-path", lab.folder / "file")
+    assert found.code == 3 and f"{lab.folder / 'file'}: the folder for prepared data cannot be made" in found.err
+
+
 def test_evaluate_without_evaluation_data_says_how_to_name_some(axo: Any, lab: Any) -> None:
     found = axo("evaluate", lab.recipe("out"), "--base")
     assert found.code == 2
@@ -274,6 +283,7 @@ def test_train_evaluate_merge_and_inference_answer_in_json(axo: Any, lab: Any, t
     assert score["token_accuracy"] == last["eval_token_accuracy"] and score["trained_tokens"] > 0
     base = axo("evaluate", recipe, "--base", "--json").answer
     assert base["loss"] != score["loss"]
+    assert axo("train", out / "recipe.yaml", "--json").answer["start"] == "finished", "the kept recipe is the same"
     spoken = axo("evaluate", recipe)
     assert spoken.out.splitlines()[0] == f"loss: {score['loss']:,.6g}"
 

@@ -529,6 +529,13 @@ def test_the_same_recipe_and_seed_give_the_same_bits_and_another_seed_others(lab
     assert default == 42
 
 
+def test_the_seed_draws_the_adapter_too(lab: Any) -> None:
+    keys = {**LORA, "max_steps": 1, "save_strategy": "no", "save_steps": None, "shuffle_merged_datasets": False}
+    one, two = (metrics_of(lab.train(str(seed), **keys, seed=seed))[0] for seed in (7, 8))
+    assert one["loss"] == two["loss"], "the same samples, and the second low-rank matrix is zero"
+    assert one["grad_norm"] != two["grad_norm"]
+
+
 # L8
 
 

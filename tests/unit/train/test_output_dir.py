@@ -33,6 +33,13 @@ def test_an_empty_folder_starts_a_new_run(tmp_path: Path) -> None:
     assert decide(tmp_path) == Start("new")
 
 
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(CheckpointError, match="cannot be written to"), output_dir.locked(folder):
+            pytest.fail("was locked")
+
+
 def test_a_folder_with_foreign_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(CheckpointError, match=r"thesis\.tex"):
