@@ -508,6 +508,11 @@ def test_dropout_of_the_model_itself_is_on_in_training(lab: Any, tiny_llama_dir:
     for attention in ("sdpa_varlen", "eager"):
         runs_with = losses_of(lab.train(attention, **keys, base_model=str(dropping), attn_implementation=attention))
         assert abs(runs_with[0] - plain[0]) > 1e-5
+    dropped = [
+        losses_of(lab.train(f"seed {seed}", **keys, base_model=str(dropping), shuffle_merged_datasets=False, seed=seed))
+        for seed in (7, 8)
+    ]
+    assert dropped[0] != dropped[1], "the seed draws what is dropped"
 
 
 # The same again
