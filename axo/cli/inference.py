@@ -68,19 +68,26 @@ def inference(
         seed=loaded.run.seed if seed is None else seed,
     )
     if prompt is None and not chat and not sys.stdin.isatty():
-        prompt = sys.stdin.read().rstrip("\n")
+        prompt = _piped()
     if prompt is not None and not prompt.strip():
         raise AxoError("the prompt is empty", "give a text as argument or on stdin, or talk with --chat")
     trained = load(loaded, merged=merged, base=base)
     if prompt is None:
         _talk(trained, settings=settings)
         return
-    by_template = trained.uses_template if template is None else template
-    reply = trained.answer(prompt, settings=settings, template=by_template)
+    reply = trained.answer(prompt, settings=settings, template=template)
     if json:
+        by_template = trained.uses_template if template is None else template
         print_json({"prompt": prompt, "reply": reply, "template": by_template})
     else:
         print(reply)
+
+
+def _piped() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise AxoError(f"stdin is not UTF-8: {error.reason} at byte {error.start}", "convert it first") from error
 
 
 def _talk(trained: Trained, *, settings: GenerationSettings) -> None:

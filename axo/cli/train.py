@@ -41,5 +41,12 @@ def train(
         trained = run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info)
     if trained.kind == "finished":
         LOG.info("finished already: %s (--fresh starts over)", trained.output_dir)
+    else:
+        LOG.info("next: %s", _next(recipe, adapter=loaded.recipe.adapters.adapter))
     if json:
         print_json({"output_dir": trained.output_dir, "total_steps": trained.total_steps, "start": trained.kind})
+
+
+def _next(recipe: str, *, adapter: str | None) -> str:
+    ask = f'axo inference {recipe} "..."'
+    return f"axo merge-lora {recipe}, or {ask}" if adapter else ask

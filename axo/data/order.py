@@ -52,13 +52,16 @@ def make_order(
 ) -> Order:
     """The order of the samples `indices` (numbers into `lengths`).
 
-    With a capacity (tokens) samples are packed once, after one shuffle; without, each is a pack of its own.
+    With a capacity (tokens) samples are packed once, after one shuffle; without, each is a pack of its own. Not
+    shuffled, packs stand in the order of their first samples, in every epoch.
     """
     if capacity is None:
         return Order(tuple(indices[:, None]), packs_per_step, seed, shuffle)
     if shuffle:
         indices = _random(seed, _PACKS, 0).permutation(indices)
     packs = pack(lengths[indices], capacity=capacity, sequential=sequential, group_size=group_size)
+    if not shuffle:
+        packs.sort(key=lambda positions: int(positions[0]))  # positions rise within a pack
     return Order(tuple(indices[positions] for positions in packs), packs_per_step, seed, shuffle)
 
 

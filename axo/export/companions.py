@@ -37,8 +37,34 @@ def write_companions(base: BaseModel, assembly: Assembly, *, tokenizer: Path, dt
     config = _new_config(base.config, assembly, dtype=dtype)
     if config != base.config:
         _write_json(folder / "config.json", config)
+    _end_as_the_tokenizer(folder)
     if base.index is not None:
         _write_json(folder / INDEX_FILE, _new_index(base, base.index, assembly))
+
+
+def _end_as_the_tokenizer(folder: Path) -> None:
+    """Let generation stop at the tokenizer's end-of-sequence token too, which may not be the base's."""
+    path = folder / "generation_config.json"
+    eos = _eos_token_id(folder)
+    if eos is None or not path.is_file():
+        return
+    config = json.loads(path.read_text(encoding="utf-8"))
+    former = config.get("eos_token_id")
+    ends = [former] if isinstance(former, int) else list(former or [])
+    if eos not in ends:
+        _write_json(path, config | {"eos_token_id": [eos, *ends] if ends else eos})
+
+
+def _eos_token_id(folder: Path) -> int | None:
+    """Id of the end-of-sequence token as the tokenizer's files say it."""
+    files = (folder / "tokenizer_config.json", folder / "tokenizer.json")
+    if not all(file.is_file() for file in files):
+        return None
+    config, backend = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    eos = config.get("eos_token")
+    text = eos.get("content") if isinstance(eos, dict) else eos
+    ids = {token["content"]: token["id"] for token in backend.get("added_tokens", [])}
+    return ids.get(text)
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -20,8 +20,10 @@ from axo.errors import (
     AxoError,
     CheckpointError,
     DataError,
+    Finding,
     HardwareError,
     LaunchError,
+    RecipeError,
     Stopped,
     TrainingError,
 )
@@ -128,8 +130,10 @@ def _revive(report: dict[str, Any]) -> AxoError:
     for kind in (DataError, HardwareError, CheckpointError, TrainingError, LaunchError, Stopped):
         if kind.exit_code == report["exit_code"]:
             return kind(report["message"], report["hint"])
+    if report["exit_code"] == RecipeError.exit_code:
+        return RecipeError([Finding(**finding) for finding in report["findings"]])
     error = AxoError(report["message"], report["hint"])
-    error.exit_code = report["exit_code"]  # a RecipeError is made of findings, which stand in the message
+    error.exit_code = report["exit_code"]
     return error
 
 

@@ -95,4 +95,4 @@ class DataSection(Section):
     train_on_inputs: bool = False
     """Train prompts and user turns too."""
     shuffle_merged_datasets: bool = True
-    """Shuffle the joined samples, with `seed`."""
+    """Shuffle the joined samples with `seed`, anew in each epoch; `false` keeps the data's order in all of them."""

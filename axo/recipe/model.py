@@ -22,7 +22,7 @@ class ModelSection(Section):
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model or tokenizer."""
     attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "sdpa_varlen"] | None = None
-    """How attention is computed; unset: the Plan chooses, flash_attention_2 on a GPU that has it, else sdpa_varlen
-    for packed batches and sdpa otherwise."""
+    """How attention is computed; unset: flash_attention_2 on a GPU that has it, else sdpa_varlen (one call for each
+    length of samples, no mask)."""
     reinit_weights: bool = False
     """Start from random weights (from `seed`) in the shape of base_model instead of its weights."""

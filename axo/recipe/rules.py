@@ -26,7 +26,21 @@ def remarks(recipe: Recipe) -> list[str]:
     optim = recipe.optim
     if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler.startswith("constant"):
         notes.append(f"cosine_min_lr_ratio has no effect: lr_scheduler is {optim.lr_scheduler}")
-    return [*notes, *data_rules.remarks(recipe)]
+    return [*notes, *_batch_remarks(recipe), *data_rules.remarks(recipe)]
+
+
+def _batch_remarks(recipe: Recipe) -> list[str]:
+    batch = recipe.batch
+    notes: list[str] = []
+    fills = batch.sample_packing if batch.pad_to_sequence_len is None else batch.pad_to_sequence_len
+    if batch.pad_to_multiple_of is not None and fills:
+        notes.append("pad_to_multiple_of has no effect on training: rows are filled up to sequence_len")
+    given = {
+        key for key in ("sample_packing_sequentially", "sample_packing_group_size") if key in batch.model_fields_set
+    }
+    if not batch.sample_packing:
+        notes += [f"{key} has no effect: sample_packing is off" for key in sorted(given)]
+    return notes
 
 
 def _batch_size(recipe: Recipe) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from axo.data.collate import collate, micro_batches
 from axo.data.store import Store
@@ -41,4 +41,10 @@ def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_i
         length=None,
         multiple_of=plan.batch.pad_to_multiple_of,
     )
-    return lambda: evaluate(engine, make(list(order.packs)))
+    packs_a_forward = plan.batch.eval_batch_size * engine.layout.dp_size
+
+    def batches() -> Iterator[Batch]:
+        for begin in range(0, len(order.packs), packs_a_forward):
+            yield from make(list(order.packs[begin : begin + packs_a_forward]))
+
+    return lambda: evaluate(engine, batches())

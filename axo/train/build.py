@@ -7,12 +7,16 @@ from typing import Any
 
 import torch
 
-from axo.adapters.base import Adapter
+from axo.adapters.base import Adapter, trainable_parameters
+from axo.adapters.full import Full
 from axo.engines.base import Engine
+from axo.errors import TrainingError
 from axo.objectives.causal_lm import CausalLM, check_head
 from axo.objectives.logits import logit_transform
 from axo.plan.plan import Plan
 from axo.registry.tables import ENGINES
+
+READABLE = 0o644
 
 
 def make_engine(plan: Plan) -> Engine:
@@ -39,8 +43,37 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
 
 def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:
     """What others load: adapter or model, with tokenizer and chat template beside it."""
+    if isinstance(adapter, Full):
+        _end_as_the_tokenizer(objective.model, tokenizer)
     adapter.save(objective.model, folder)
     tokenizer.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
+    for path in folder.glob("*.safetensors"):
+        path.chmod(READABLE)  # safetensors makes files that only their owner can read
+
+
+def _end_as_the_tokenizer(model: Any, tokenizer: Any) -> None:
+    """A model that plain transformers generates with must stop at the token that it was taught to end with."""
+    for config in (model.config, model.generation_config):
+        config.pad_token_id = tokenizer.pad_token_id
+        config.bos_token_id = tokenizer.bos_token_id
+    model.config.eos_token_id = tokenizer.eos_token_id
+    former = model.generation_config.eos_token_id
+    ends = [former] if isinstance(former, int) else list(former or [])
+    if tokenizer.eos_token_id not in ends:
+        model.generation_config.eos_token_id = [tokenizer.eos_token_id, *ends] if ends else tokenizer.eos_token_id
+
+
+def describe_trained(objective: CausalLM, plan: Plan) -> str:
+    """One line: how much is trained, in which number format. Raises TrainingError where that is not the Plan's."""
+    trained = trainable_parameters(objective)
+    found = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in trained})
+    planned = {plan.precision.model_dtype, plan.precision.adapter_dtype}
+    if not set(found) <= planned:
+        raise TrainingError(f"weights are trained in {', '.join(found)}, the Plan says {', '.join(sorted(planned))}")
+    count = sum(parameter.size for parameter in trained)
+    total = sum(parameter.numel() for parameter in objective.parameters())
+    return f"training {count:,} of {total:,} parameters ({count / total:.2%}), {len(trained)} tensors in {found[0]}"
 
 
 def _autocast_dtype(plan: Plan) -> torch.dtype | None:

@@ -125,6 +125,11 @@ def verify(folder: Path) -> None:
             raise CheckpointError(f"{folder}: {name} was changed after it was saved")
 
 
+def step_of(folder: Path) -> int:
+    """The step that a checkpoint was saved after."""
+    return int(read_manifest(folder)["step"])
+
+
 def newest(root: Path) -> Path | None:
     """The newest whole checkpoint; damaged ones are named and passed over."""
     for folder in reversed(_all(root)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,58 +62,127 @@ def _open_lock(output_dir: Path) -> TextIO:
 
 
 def decide_start(
-    output_dir: Path, *, trajectory: Mapping[str, Any], auto_resume: bool | None, resume_from: str | None, fresh: bool
+    output_dir: Path,
+    *,
+    trajectory: Mapping[str, Any],
+    auto_resume: bool | None,
+    resume_from: str | None,
+    fresh: bool,
+    own: Collection[Path] = (),
 ) -> Start:
-    """New run, resume or nothing to do. An unfinished run of the same trajectory goes on by itself.
+    """New run, resume or nothing to do. An unfinished run of the same trajectory goes on by itself; a run that was
+    started from a named checkpoint goes on from its own newest one. `own` are paths in the folder that are no
+    strangers.
 
     Raises CheckpointError where the folder or the named checkpoint holds another run, or no whole checkpoint."""
-    if resume_from is not None:
-        return Start("resume", _named_checkpoint(Path(resume_from), trajectory))
-    former = _read(output_dir)
-    if fresh or former is None:
-        if fresh:
-            _clear(output_dir)
-        return Start("new")
+    former = None if fresh else _read(output_dir, own=own)
+    if former is not None and former["status"] == "running" and _is_untouched(output_dir):
+        former = None  # it failed before its first step
+    if former is None:
+        return Start("new") if resume_from is None else Start("resume", _named_checkpoint(resume_from, trajectory))
     _check_same(former["trajectory"], trajectory, what=str(output_dir))
     if former["status"] == "finished":
         return Start("finished")
     latest = checkpoint.newest(output_dir)
+    if resume_from is not None and resume_from != former.get("resumed_from"):
+        return Start("resume", _not_passed(_named_checkpoint(resume_from, trajectory), latest))
     if auto_resume is False:
         raise CheckpointError(
             f"{output_dir} holds an unfinished run and auto_resume_from_checkpoints is false",
             "leave the key out to go on with it, choose another output_dir, or start over with --fresh",
         )
+    if latest is None and resume_from is not None:
+        return Start("resume", _named_checkpoint(resume_from, trajectory))
     return Start("new") if latest is None else Start("resume", latest)
 
 
-def record(output_dir: Path, *, trajectory: Mapping[str, Any], status: Literal["running", "finished"]) -> None:
-    """Write run.json, whole or not at all."""
-    checkpoint.write_json(output_dir / RUN, {"status": status, "trajectory": dict(trajectory)})
+def check_inputs_outside(output_dir: Path, inputs: Mapping[str, str]) -> None:
+    """Raise CheckpointError where starting over would remove what the run needs: `inputs` are paths by recipe key."""
+    folder = output_dir.resolve()
+    for key, name in inputs.items():
+        if Path(name).exists() and folder in (Path(name).resolve(), *Path(name).resolve().parents):
+            raise CheckpointError(
+                f"--fresh would remove {name} ({key}), which lies in output_dir {output_dir}",
+                "choose another output_dir, or move it out first",
+            )
 
 
-def trajectory_of(keys: Mapping[str, Any], *, data_key: str, packs_per_step: int) -> dict[str, Any]:
-    """What two parts of one run must share: every key that changes a weight, the data and the global batch."""
+def record(
+    output_dir: Path,
+    *,
+    trajectory: Mapping[str, Any],
+    status: Literal["running", "finished"],
+    resumed_from: str | None = None,
+) -> None:
+    """Write run.json, whole or not at all. `resumed_from` is the checkpoint that the recipe names, if it does."""
+    content = {"status": status, "trajectory": dict(trajectory), "resumed_from": resumed_from}
+    checkpoint.write_json(output_dir / RUN, content)
+
+
+def read_trajectory(output_dir: Path) -> dict[str, Any] | None:
+    """The trajectory of the run in the folder, or None where there is no run."""
+    path = output_dir / RUN
+    return _read_run(path)["trajectory"] if path.exists() else None
+
+
+def trajectory_of(keys: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What two parts of one run must share: every key that changes a weight, and `facts` that no key says (hashes of
+    data and base model, workers, number formats)."""
     kept = {key: value for key, value in keys.items() if key not in NEUTRAL_KEYS}
-    return {**json.loads(json.dumps(kept)), "prepared_data": data_key, "rows_a_step": packs_per_step}
+    return {**json.loads(json.dumps(kept)), **facts}
 
 
-def _named_checkpoint(folder: Path, trajectory: Mapping[str, Any]) -> Path:
+def _is_untouched(output_dir: Path) -> bool:
+    """Whether no step of the run there was ever finished."""
+    return not (output_dir / METRICS).exists() and not any(output_dir.glob("checkpoint-*"))
+
+
+def _not_passed(named: Path, latest: Path | None) -> Path:
+    """The named checkpoint, unless the folder holds a newer one that would be lost."""
+    if latest is not None and checkpoint.step_of(latest) > checkpoint.step_of(named):
+        raise CheckpointError(
+            f"resume_from_checkpoint names {named}, but {latest} is newer",
+            "leave the key out to go on from the newest, or choose another output_dir to branch off",
+        )
+    return named
+
+
+def _named_checkpoint(name: str, trajectory: Mapping[str, Any]) -> Path:
+    folder = Path(name)
     checkpoint.verify(folder)
     _check_same(checkpoint.read_manifest(folder)["trajectory"], trajectory, what=str(folder))
     return folder
 
 
-def _read(output_dir: Path) -> dict[str, Any] | None:
+def _read(output_dir: Path, *, own: Collection[Path]) -> dict[str, Any] | None:
     path = output_dir / RUN
     if path.exists():
-        return json.loads(path.read_text())
-    strangers = sorted(entry.name for entry in output_dir.glob("*") if not entry.name.startswith("."))
+        return _read_run(path)
+    known = {output_dir.resolve() / _first_below(output_dir, each) for each in own}
+    entries = (entry for entry in output_dir.glob("*") if entry.resolve() not in known)
+    strangers = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     if strangers:
         raise CheckpointError(
             f"{output_dir} is not empty and holds no axo run ({', '.join(strangers[:3])})",
             "choose another output_dir, or empty this one",
         )
     return None
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        return {"status": run["status"], "trajectory": run["trajectory"], "resumed_from": run.get("resumed_from")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error}", "choose another output_dir, or start over with --fresh"
+        ) from error
+
+
+def _first_below(output_dir: Path, path: Path) -> Path:
+    """The entry of output_dir that `path` lies in, or `path` itself where it lies elsewhere."""
+    folder, place = output_dir.resolve(), path.resolve()
+    return folder / place.relative_to(folder).parts[0] if place != folder and place.is_relative_to(folder) else place
 
 
 def _check_same(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str) -> None:
@@ -129,8 +198,8 @@ def _check_same(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str)
         )
 
 
-def _clear(output_dir: Path) -> None:
+def clear(output_dir: Path) -> None:
+    """Remove a former run and what was made of it; the lock and hidden files stay."""
     for entry in output_dir.glob("*"):
-        if entry.name == LOCK:
-            continue
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if not entry.name.startswith("."):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

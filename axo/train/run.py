@@ -22,13 +22,13 @@ from axo.model.tokenizer import load_tokenizer
 from axo.objectives.causal_lm import CausalLM
 from axo.optim.groups import parameter_groups
 from axo.optim.schedules import make_schedule
-from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe, recipe_from_flat
+from axo.recipe.tokenizer import SpecialTokens
 from axo.registry.tables import ADAPTERS, OPTIMIZERS, TRACKERS
 from axo.train import output_dir
 from axo.train.batches import batch_maker, make_evaluate
-from axo.train.build import make_engine, make_objective, save_model
+from axo.train.build import describe_trained, make_engine, make_objective, save_model
 from axo.train.checkpoint import Checkpoints, disk_must_take
 from axo.train.events import Hook, Progress
 from axo.train.hooks.console import Console
@@ -52,6 +52,8 @@ def run(job: Job) -> None:
         tokenizer.chat_template = job.chat_template
         make_optimizer = partial(_make_optimizer, recipe=recipe, name=plan.optimizer)
         engine.prepare(objective, make_optimizer)
+        if engine.layout.rank == 0:
+            LOG.info("%s", describe_trained(objective, plan))
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe)
@@ -83,7 +85,7 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
         device=str(device),
         seed=recipe.run.seed,
     )
-    if recipe.adapters.adapter is not None:
+    if recipe.adapters.adapter is not None and (recipe.tokenizer.tokens or recipe.tokenizer.special_tokens):
         _check_new_tokens(recipe, tokenizer, model)
     adapter: Adapter = ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters)
     trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
@@ -93,12 +95,19 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
 
 
 def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
-    """New rows of the embeddings must be trained; peft is imported only for adapters."""
+    """Embeddings of tokens that the recipe adds must be trained, also where the base has spare rows for them.
+
+    A new pad token needs no training. peft is imported only for adapters."""
     from axo.adapters.lora import check_new_tokens
 
-    source = recipe.model.base_model_config or recipe.model.base_model
-    config = read_model_config(source, revision=recipe.model.revision_of_model)
-    grown = config is not None and len(tokenizer) > config.get("vocab_size", len(tokenizer))
+    pad_only = SpecialTokens(pad_token=tokenizer.pad_token)
+    before = load_tokenizer(
+        recipe.tokenizer.model_copy(update={"tokens": None, "special_tokens": pad_only}),
+        base_model=recipe.model.base_model,
+        revision=recipe.model.revision_of_model,
+        trust_remote_code=recipe.model.trust_remote_code,
+    )
+    grown = len(tokenizer) > len(before)
     check_new_tokens(recipe.adapters, grown=grown, tied=bool(model.config.tie_word_embeddings))
 
 

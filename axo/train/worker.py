@@ -8,12 +8,13 @@ import os
 import signal
 import sys
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from axo import log
-from axo.errors import AxoError, HardwareError
+from axo.errors import AxoError, HardwareError, RecipeError
 from axo.train.job import Job
 from axo.train.run import run
 
@@ -55,6 +56,8 @@ def _work(path: Path, rank: int) -> int:
         work(Job.read(path))
     except AxoError as error:
         report = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint, "rank": rank}
+        if isinstance(error, RecipeError):
+            report["findings"] = [asdict(finding) for finding in error.findings]
         (path.parent / f"error-{rank:05d}.json").write_text(json.dumps(report))
         return error.exit_code
     except Exception:  # a bug, or what the death of another worker led to: the parent knows, and shows it or not

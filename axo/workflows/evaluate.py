@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from axo.errors import Finding, RecipeError
+from axo.log import LOG
 from axo.model.load import load_model
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import ADAPTERS
+from axo.train import output_dir
 from axo.train.batches import make_evaluate
 from axo.train.build import make_engine, make_objective
 from axo.train.evaluate import Evaluation
@@ -24,6 +26,8 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
     """Score the recipe's evaluation data on one device with what was trained, or with base_model alone."""
     folder = None if base else trained_folder(recipe)
     prepared = prepare_run(recipe, show=show)
+    if folder is not None and recipe.data.test_datasets is None:
+        _warn_of_other_split(recipe, prepared)
     data = open_prepared(
         prepared.train.path,
         None if prepared.evaluation is None else prepared.evaluation.path,
@@ -36,6 +40,19 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
         message = "the recipe holds no evaluation data"
         raise RecipeError([Finding("val_set_size", message, "set val_set_size or test_datasets")])
     return _score(recipe, prepared, data, folder=folder)
+
+
+def _warn_of_other_split(recipe: Recipe, prepared: Preparation) -> None:
+    """Samples are split off by seed, share and prepared data: with any other one, trained samples would be scored."""
+    trained = output_dir.read_trajectory(Path(recipe.run.output_dir))
+    now = {"prepared_data": prepared.train.key, "seed": recipe.run.seed, "val_set_size": recipe.data.val_set_size}
+    changed = [key for key, value in now.items() if trained is not None and trained.get(key) != value]
+    if changed:
+        LOG.warning(
+            "the run in %s was trained with another %s: the samples scored here may be among those it was trained on",
+            recipe.run.output_dir,
+            ", ".join(changed),
+        )
 
 
 def _score(recipe: Recipe, prepared: Preparation, data: PreparedData, *, folder: Path | None) -> Evaluation:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
+from axo.data.rows import Row
 from axo.errors import CheckpointError
 from axo.infer.chat import chat
 from axo.infer.generate import GenerationSettings, chat_reply, complete, load_for_inference
 from axo.plan.resolve import resolve
+from axo.recipe.data import MappingType
 from axo.recipe.recipe import Recipe
+from axo.registry.tables import DATASET_FORMATS
 from axo.workflows.evaluate import load_trained
 from axo.workflows.facts import find_facts
 from axo.workflows.merge import MERGED
@@ -29,13 +32,17 @@ class Trained:
     tokenizer: Any
     uses_template: bool
     """Whether the recipe trained on conversations, so that a prompt is a user's message."""
+    question: Callable[[str], str]
+    """A prompt as the recipe's data set writes it, where that is no conversation (alpaca, mapping)."""
     stop_tokens: Sequence[str]
     template_kwargs: Mapping[str, Any]
     system: str | None
 
-    def answer(self, prompt: str, *, settings: GenerationSettings, template: bool) -> str:
-        """The reply to `prompt` as a user's message, or with `template` off what comes after it as a text."""
-        if not template:
+    def answer(self, prompt: str, *, settings: GenerationSettings, template: bool | None) -> str:
+        """The reply to `prompt`: as trained (`template` None), as a user's message, or what follows the bare text."""
+        if template is None and not self.uses_template:
+            prompt, template = self.question(prompt), False
+        if template is False:
             (text,) = complete(
                 self.model,
                 tokenizer=self.tokenizer,
@@ -77,11 +84,32 @@ def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained
     return Trained(
         model=_model(recipe, vocab_size=len(tokenizer), merged=merged, base=base),
         tokenizer=tokenizer,
+        question=_question(recipe),
         uses_template=any(entry.type == "chat_template" for entry in recipe.data.datasets),
         stop_tokens=recipe.tokenizer.eot_tokens or (),
         template_kwargs=recipe.tokenizer.chat_template_kwargs or {},
         system=recipe.tokenizer.default_system_message,
     )
+
+
+def _question(recipe: Recipe) -> Callable[[str], str]:
+    """The prompt that the first data set trains an instruction with; the prompt itself for plain text."""
+    entry = recipe.data.datasets[0]
+    if entry.type == "alpaca":
+        name, field, others = "alpaca", "instruction", ["input"]
+    elif isinstance(entry.type, MappingType):
+        name, field = "mapping", entry.type.field_instruction
+        others = [key for key in (entry.type.field_input, entry.type.field_system) if key is not None]
+    else:
+        return lambda prompt: prompt
+    form = DATASET_FORMATS.load(name)(entry, train_on_inputs=False, default_system_message=None)
+
+    def ask(prompt: str) -> str:
+        row = {**form.example_rows(1)[0], **dict.fromkeys(others, ""), field: prompt}
+        parts = form.read(Row(row, "prompt", 1)).parts
+        return "".join(text for text, trained in parts if not trained)
+
+    return ask
 
 
 def _model(recipe: Recipe, *, vocab_size: int, merged: bool, base: bool) -> Any:

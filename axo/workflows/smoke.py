@@ -11,6 +11,7 @@ from typing import Any
 
 from axo.data.templates import resolve_chat_template
 from axo.errors import CheckpointError, TrainingError
+from axo.log import quiet_transformers
 from axo.model.byte_tokenizer import CHATML
 from axo.model.tiny import make_toy_from_config
 from axo.plan.facts import read_model_config
@@ -183,8 +184,9 @@ def _reload(folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         logits = model(**tokenizer("a smoke run", return_tensors="pt")).logits
     if not torch.isfinite(logits).all():

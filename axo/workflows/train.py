@@ -11,7 +11,9 @@ from typing import Any, Literal
 import axo
 from axo.data.cache import file_hashes, tokenizer_fingerprint
 from axo.data.source import source_files
+from axo.errors import Finding, RecipeError
 from axo.launch.local import launch
+from axo.model.fingerprint import fingerprint
 from axo.plan.plan import Plan
 from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe
@@ -38,22 +40,29 @@ def train(
 ) -> Trained:
     """Train a recipe to its end, going on where an unfinished run of it stopped."""
     recipe = loaded.recipe
+    if recipe.adapters.lora_model_dir is not None:
+        message = "training cannot go on from a trained adapter yet"
+        hint = "leave it out to start a new one; merge-lora, inference and evaluate do read it"
+        raise RecipeError([Finding("lora_model_dir", message, hint)])
     folder = Path(recipe.run.output_dir)
     with output_dir.locked(folder):
         prepared = prepare_run(recipe, show=show)
         show_plan(prepared.plan)
-        trajectory = output_dir.trajectory_of(
-            _flat_values(recipe), data_key=prepared.train.key, packs_per_step=prepared.plan.batch.packs_per_step
-        )
+        trajectory = output_dir.trajectory_of(_flat_values(recipe), _facts(recipe, prepared))
+        if fresh:
+            output_dir.check_inputs_outside(folder, _inputs_by_key(recipe))
         start = output_dir.decide_start(
             folder,
             trajectory=trajectory,
             auto_resume=recipe.checkpoint.auto_resume_from_checkpoints,
             resume_from=recipe.checkpoint.resume_from_checkpoint,
             fresh=fresh,
+            own=[prepared.train.path],
         )
         assert prepared.plan.steps is not None
         if start.kind != "finished":
+            if fresh:
+                output_dir.clear(folder)
             if start.checkpoint is not None:
                 show(f"going on from {start.checkpoint}")
             _run(loaded, prepared, start, trajectory)
@@ -86,16 +95,49 @@ def _work(job: Job) -> None:
 def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
     """What the folder says about its run; run.json first, for a folder without it is refused as somebody else's."""
     folder = Path(loaded.recipe.run.output_dir)
-    output_dir.record(folder, trajectory=job.trajectory, status="running")
+    resumed_from = loaded.recipe.checkpoint.resume_from_checkpoint
+    output_dir.record(folder, trajectory=job.trajectory, status="running", resumed_from=resumed_from)
     dump_flat(loaded.flat, folder / "recipe.yaml")
     write_json(folder / "plan.json", job.plan.model_dump(mode="json"))
     write_json(folder / "manifest.json", job.inputs)
 
 
+def _facts(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
+    """What the recipe's keys do not say and yet decides the weights."""
+    plan = prepared.plan
+    return {
+        "prepared_data": prepared.train.key,
+        "base_weights": fingerprint(recipe.model.base_model),
+        "rows_a_step": plan.batch.packs_per_step,
+        "workers": plan.engine.world_size,
+        "attention": plan.attn_implementation,
+        "precision": plan.precision.model_dump(),
+    }
+
+
+def _inputs_by_key(recipe: Recipe) -> dict[str, str]:
+    """Paths that a run reads, by the key that names them."""
+    model, tokenizer = recipe.model, recipe.tokenizer
+    named = {
+        "base_model": model.base_model,
+        "base_model_config": model.base_model_config,
+        "tokenizer_config": tokenizer.tokenizer_config,
+        "dataset_prepared_path": recipe.data.dataset_prepared_path,
+        "resume_from_checkpoint": recipe.checkpoint.resume_from_checkpoint,
+    }
+    named |= {f"datasets.{index}.path": entry.path for index, entry in enumerate(recipe.data.datasets)}
+    named |= {f"test_datasets.{index}.path": entry.path for index, entry in enumerate(recipe.data.test_datasets or [])}
+    return {key: path for key, path in named.items() if path is not None}
+
+
 def _flat_values(recipe: Recipe) -> dict[str, Any]:
     """Every key of every section with its value or default."""
     sections = recipe.model_dump(mode="json")
-    return {key: value for section in sections.values() for key, value in section.items()}
+    values = {key: value for section in sections.values() for key, value in section.items()}
+    for key in ("base_model", "base_model_config", "tokenizer_config"):  # the same folder from anywhere
+        if values[key] is not None and Path(values[key]).exists():
+            values[key] = str(Path(values[key]).resolve())
+    return values
 
 
 def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:

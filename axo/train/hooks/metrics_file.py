@@ -24,14 +24,21 @@ class MetricsFile:
 
 
 def cut_back(path: Path, *, step: int) -> None:
-    """Keep the lines of the first `step` steps; a half-written last line goes too."""
+    """Keep the lines of the first `step` steps; what follows, or a line that was damaged, goes."""
     if not path.exists():
         return
     kept: list[str] = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n") or json.loads(line)["step"] > step:
+        if not line.endswith("\n") or _step_of(line) > step:
             break
         kept.append(line)
     draft = path.with_suffix(".tmp")
     draft.write_text("".join(kept), encoding="utf-8")
     draft.replace(path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

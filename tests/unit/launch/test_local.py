@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from axo.errors import AxoError, DataError, LaunchError, RecipeError, Stopped, TrainingError
+from axo.errors import AxoError, DataError, Finding, LaunchError, RecipeError, Stopped, TrainingError
 from axo.launch.local import launch
 from axo.plan.plan import EnginePlan
 
@@ -94,7 +94,7 @@ def test_several_workers_get_the_job_and_leave_no_folder_behind(workers_end: Sta
     assert not job.parent.exists()
 
 
-@pytest.mark.parametrize("kind", [TrainingError, Stopped, RecipeError, AxoError])
+@pytest.mark.parametrize("kind", [TrainingError, Stopped, AxoError])
 def test_an_error_of_a_worker_is_raised_here_with_its_exit_code(workers_end: Start, kind: type[AxoError]) -> None:
     report = {"rank": 1, "exit_code": kind.exit_code, "message": "what", "hint": "do this"}
     workers_end([report], {1: kind.exit_code})
@@ -102,8 +102,15 @@ def test_an_error_of_a_worker_is_raised_here_with_its_exit_code(workers_end: Sta
         start()
     assert raised.value.exit_code == kind.exit_code
     assert str(raised.value) == "what\n  do this"
-    if kind not in (RecipeError, AxoError):  # a RecipeError is made of findings, which stand in the message
-        assert type(raised.value) is kind
+    assert type(raised.value) is kind
+
+
+def test_findings_of_a_worker_keep_their_keys(workers_end: Start) -> None:
+    finding = {"key": "lora_r", "message": "what", "hint": "do this", "file": None, "line": None}
+    workers_end([{"rank": 0, "exit_code": 2, "message": "", "hint": None, "findings": [finding]}], {0: 2})
+    with pytest.raises(RecipeError) as raised:
+        start()
+    assert raised.value.findings == (Finding("lora_r", "what", "do this"),)
 
 
 def test_a_worker_that_dies_without_a_word_is_named_with_its_signal(workers_end: Start) -> None:

@@ -30,12 +30,6 @@ def test_an_error_keeps_its_kind_and_exit_code(tmp_path: Path, kind: type[AxoErr
     assert type(error) is kind and error.message == "what happened"
 
 
-def test_a_wrong_recipe_that_only_a_worker_finds_keeps_its_exit_code(tmp_path: Path) -> None:
-    report(tmp_path, 0, 2, "no such module")
-    error = _error_of_workers(tmp_path)
-    assert error is not None and error.exit_code == 2
-
-
 def test_a_cause_comes_before_the_stop_that_it_led_to(tmp_path: Path) -> None:
     report(tmp_path, 0, Stopped.exit_code, "stopped")
     report(tmp_path, 3, TrainingError.exit_code, "the loss is nan")

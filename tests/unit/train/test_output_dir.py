@@ -25,8 +25,13 @@ def add_checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
     (path / "weights").write_text("w")
-    write_manifest(path, {"trajectory": TRAJECTORY})
+    write_manifest(path, {"trajectory": TRAJECTORY, "step": step})
     return path
+
+
+def here_made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_an_empty_folder_starts_a_new_run(tmp_path: Path) -> None:
@@ -56,6 +61,7 @@ def test_an_unfinished_run_goes_on_from_its_newest_checkpoint(tmp_path: Path) ->
 
 def test_another_recipe_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     output_dir.record(tmp_path, trajectory=TRAJECTORY, status="running")
+    add_checkpoint(tmp_path, 5)
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.0001 there, 0\.0002 now"):
         decide(tmp_path, trajectory={**TRAJECTORY, "learning_rate": 2e-4})
 
@@ -65,11 +71,56 @@ def test_a_finished_run_has_nothing_left_to_do_unless_fresh(tmp_path: Path) -> N
     add_checkpoint(tmp_path, 5)
     assert decide(tmp_path) == Start("finished")
     assert decide(tmp_path, fresh=True) == Start("new")
-    assert not list(tmp_path.glob("checkpoint-*"))
+    assert (tmp_path / "checkpoint-5").exists(), "deciding removes nothing"
+    output_dir.clear(tmp_path)
+    assert not list(tmp_path.glob("*"))
+
+
+def test_a_run_that_failed_before_its_first_step_blocks_nothing(tmp_path: Path) -> None:
+    output_dir.record(tmp_path, trajectory=TRAJECTORY, status="running")
+    assert decide(tmp_path, trajectory={**TRAJECTORY, "learning_rate": 2e-4}) == Start("new")
+
+
+def test_starting_over_refuses_to_remove_what_the_run_reads(tmp_path: Path) -> None:
+    (tmp_path / "out" / "merged").mkdir(parents=True)
+    output_dir.check_inputs_outside(tmp_path / "out", {"base_model": str(tmp_path), "datasets.0.path": "hub/name"})
+    with pytest.raises(CheckpointError, match=r"merged \(base_model\)"):
+        output_dir.check_inputs_outside(tmp_path / "out", {"base_model": str(tmp_path / "out" / "merged")})
+
+
+def test_prepared_data_in_the_folder_is_no_stranger(tmp_path: Path) -> None:
+    store = tmp_path / "prepared" / "abc"
+    store.mkdir(parents=True)
+    assert decide(tmp_path, own=[store]) == Start("new")
+    with pytest.raises(CheckpointError, match="prepared"):
+        decide(tmp_path)
+
+
+def test_a_run_from_a_named_checkpoint_goes_on_from_its_own_newest_one(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    named = add_checkpoint(tmp_path / "elsewhere", 5)
+    output_dir.record(here_made(here), trajectory=TRAJECTORY, status="running", resumed_from=str(named))
+    newest = add_checkpoint(here, 8)
+    assert decide(here, resume_from=str(named)) == Start("resume", newest)
+
+
+def test_a_named_checkpoint_older_than_the_folder_s_newest_is_refused(tmp_path: Path) -> None:
+    output_dir.record(tmp_path, trajectory=TRAJECTORY, status="running")
+    older, newest = add_checkpoint(tmp_path, 5), add_checkpoint(tmp_path, 8)
+    assert decide(tmp_path, resume_from=str(newest)) == Start("resume", newest)
+    with pytest.raises(CheckpointError, match="checkpoint-8 is newer"):
+        decide(tmp_path, resume_from=str(older))
+
+
+def test_a_damaged_record_of_a_run_is_said_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / output_dir.RUN).write_text("{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        decide(tmp_path)
 
 
 def test_auto_resume_false_refuses_an_unfinished_run(tmp_path: Path) -> None:
     output_dir.record(tmp_path, trajectory=TRAJECTORY, status="running")
+    add_checkpoint(tmp_path, 5)
     with pytest.raises(CheckpointError, match="unfinished"):
         decide(tmp_path, auto_resume=False)
 
@@ -98,5 +149,5 @@ def test_a_second_process_finds_the_folder_locked(tmp_path: Path) -> None:
 
 def test_the_trajectory_leaves_out_what_changes_no_weight() -> None:
     keys = {"learning_rate": 1e-4, "output_dir": "x", "save_steps": 3, "wandb_name": "y", "datasets": [{"path": "z"}]}
-    trajectory = output_dir.trajectory_of(keys, data_key="abc", packs_per_step=8)
+    trajectory = output_dir.trajectory_of(keys, {"prepared_data": "abc", "rows_a_step": 8})
     assert trajectory == {"learning_rate": 1e-4, "prepared_data": "abc", "rows_a_step": 8}
