@@ -25,7 +25,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
         out = folder / f"{world_size}.json"
         config = LaunchConfig(
             min_nodes=1, max_nodes=1, nproc_per_node=world_size, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1,
+            rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.1, signals_to_handle="",
         )  # fmt: skip
         elastic_launch(config, entrypoint=sys.executable)(str(WORKER), str(out), str(world_size))
         found[world_size] = json.loads(out.read_text())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import random
 import sys
 import time
@@ -35,6 +36,8 @@ class Child:
 
     def _run(self, work: Callable[[], None]) -> None:
         code = 1
+        for number in (signal.SIGTERM, signal.SIGINT):  # a child starts as a command does, whatever tests before set
+            signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
         try:
             output = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(output, 1)
