@@ -121,7 +121,8 @@ def _batch(recipe: Recipe, engine: EnginePlan, decisions: list[Decision]) -> Bat
         section.micro_batch_size
     )
     packs = section.micro_batch_size * accumulation * engine.world_size
-    product = f"{section.micro_batch_size} rows x {accumulation} accumulated x {engine.world_size} worker{'s' * (engine.world_size > 1)}"
+    workers = "1 worker" if engine.world_size == 1 else f"{engine.world_size} workers"
+    product = f"{section.micro_batch_size} rows x {accumulation} accumulated x {workers}"
     decisions.append(_decision("batch_size", section.batch_size, f"{packs} rows a step", product))
     fill = section.sample_packing if section.pad_to_sequence_len is None else section.pad_to_sequence_len
     if section.sample_packing and section.pad_to_sequence_len is None:
