@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,13 +25,33 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an e
 
 
 def load_recipe(recipe: str, overrides: Sequence[str]) -> LoadedRecipe:
-    """Read a recipe with `--key value` and `--set key=value` from the command line; notes go to stderr."""
+    """Read a recipe (a file, a folder, an https address) with `--key value` and `--set key=value` from the command
+    line; notes go to stderr."""
     from axo.recipe.read import read_recipe
 
-    loaded = read_recipe(Path(recipe), overrides=overrides)
+    loaded = read_recipe(chosen(recipe), overrides=overrides)
     for note in loaded.notes:
         LOG.info("note: %s", note)
     return loaded
+
+
+def chosen(recipe: str) -> str:
+    """The recipe that somebody at a terminal picks of a folder with several; all else as it is."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return recipe
+    from axo.recipe.find import recipes_to_choose
+
+    recipes = recipes_to_choose(recipe)
+    for number, path in enumerate(recipes, 1):
+        print(f"{number:3}  {path.name}", file=sys.stderr)
+    while recipes:
+        print(f"number (1 to {len(recipes)}): ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        if not answer:  # end of input: the reader lists them
+            break
+        if answer.strip().isdecimal() and 1 <= int(answer) <= len(recipes):
+            return str(recipes[int(answer) - 1])
+    return recipe
 
 
 @contextmanager

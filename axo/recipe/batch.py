@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import PositiveInt
 
-from axo.recipe.section import Section
+from axo.recipe.section import NoEffect, NotYet, Section
 
 
 class BatchSection(Section):
@@ -28,3 +30,47 @@ class BatchSection(Section):
     """Fill every row up to sequence_len; unset: yes with sample_packing."""
     pad_to_multiple_of: PositiveInt | None = None
     """Fill rows up to a multiple of so many tokens."""
+    auto_find_batch_size: Annotated[bool | None, NotYet()] = None
+    """."""
+    group_by_length: Annotated[bool | None, NotYet()] = None
+    """."""
+    dataloader_pin_memory: Annotated[bool | None, NoEffect("prepared data is mapped from disk, there is no loader")] = (
+        None
+    )
+    """."""
+    dataloader_num_workers: Annotated[int | None, NoEffect("prepared data is mapped from disk, there is no loader")] = (
+        None
+    )
+    """."""
+    dataloader_prefetch_factor: Annotated[
+        int | None, NoEffect("prepared data is mapped from disk, there is no loader")
+    ] = None
+    """."""
+    dataloader_drop_last: Annotated[
+        bool | None, NoEffect("no sample is left out at the end of an epoch", only=(False,))
+    ] = None
+    """."""
+    sample_packing_bin_size: Annotated[int | None, NoEffect("a pack may hold any number of samples")] = 200
+    """."""
+    sample_packing_mp_start_method: Annotated[
+        str | None, NoEffect("packing runs in one process and counts exactly")
+    ] = None
+    """."""
+    curriculum_sampling: Annotated[bool | None, NotYet()] = None
+    """."""
+    multipack_real_batches: Annotated[bool | None, NoEffect("a pack is always one row")] = None
+    """."""
+    batch_flattening: Annotated[
+        Literal["auto"] | bool | None, NoEffect("it would change speed or memory, not what is learnt")
+    ] = None
+    """."""
+    total_num_tokens: Annotated[int | None, NoEffect("packing runs in one process and counts exactly")] = None
+    """."""
+    total_supervised_tokens: Annotated[int | None, NoEffect("packing runs in one process and counts exactly")] = None
+    """."""
+    sample_packing_eff_est: Annotated[float | None, NoEffect("packing runs in one process and counts exactly")] = None
+    """."""
+    sample_packing_seq_len_multiplier: Annotated[
+        float | None, NoEffect("packing runs in one process and counts exactly")
+    ] = None
+    """."""

@@ -56,6 +56,9 @@ def dataset_types(recipe: Recipe) -> list[Finding]:
     known = [name for name in DATASET_FORMATS if name != "mapping"]
     findings: list[Finding] = []
     for key, entry in _entries(recipe):
+        if entry.type is None:
+            hint = f"say what a row is, one of {', '.join(known)}, or a mapping of field_* keys"
+            findings.append(Finding(f"{key}.type", "this key is missing (rows of tokens are not supported yet)", hint))
         if not isinstance(entry.type, str) or entry.type in known:
             continue
         first = re.split(r"[.:]", entry.type)[0]

@@ -8,11 +8,13 @@ from typing import Any, cast, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from axo.recipe.section import Section, alternatives, is_union
+from axo.recipe.section import Section, Supported, alternatives, is_union
 from axo.registry.registry import did_you_mean
 
 LONGEST = 60
 """Characters of a text that a message shows."""
+MOST = 12
+"""Choices that a message lists."""
 
 
 def found(value: Any) -> str:
@@ -45,24 +47,29 @@ def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     """What `annotation` (a type, with the constraints `bounds`) accepts, as the end of "expected ..."."""
     if hasattr(annotation, "__metadata__"):  # Annotated[T, ...]
         return expected(annotation.__origin__, (*bounds, *annotation.__metadata__))
+    supported = next((bound.values for bound in bounds if isinstance(bound, Supported)), None)
+    if supported is not None and all(isinstance(value, str) for value in supported):
+        more = len(alternatives(annotation)) - len(supported)
+        return one_of(supported) + (f" ({more} more are known and not supported yet)" if more else "")
     if is_union(annotation):
         members = [member for member in get_args(annotation) if member is not type(None)]
         words = [word for member in members if _is_words(member) for word in alternatives(member)]
         if words and bool in members:
             members, words = [member for member in members if member is not bool], [True, False, *words]
         kinds = [expected(member, bounds) for member in members if not _is_words(member)]
-        return " or ".join([*kinds, *_one_of(words)])
+        return " or ".join([*kinds, *([one_of(words)] if words else [])])
     if _is_words(annotation):
-        return " or ".join(_one_of(alternatives(annotation)))
+        return one_of(alternatives(annotation))
     return _expected_type(annotation, bounds)
 
 
-def hint(value: Any, annotation: Any) -> str | None:
+def hint(value: Any, annotation: Any, bounds: Sequence[Any] = ()) -> str | None:
     """What to do about `value` where `annotation` is expected, or None."""
     choices = alternatives(annotation)
     words = [choice for choice in choices if isinstance(choice, str)]
     if isinstance(value, str) and words:
-        return did_you_mean(value, words)
+        supported = [word for bound in bounds if isinstance(bound, Supported) for word in bound.values]
+        return did_you_mean(value, [word for word in supported if isinstance(word, str)]) or did_you_mean(value, words)
     if isinstance(value, int | float) and not isinstance(value, bool) and str in choices:
         return f'a text goes in quotes: "{value}"'
     lists = [choice for choice in choices if get_origin(choice) is list]
@@ -123,11 +130,12 @@ def _is_word(choice: Any) -> bool:
     return isinstance(choice, str | bool | int) and not isinstance(choice, type)
 
 
-def _one_of(choices: Iterable[Any]) -> list[str]:
+def one_of(choices: Iterable[Any]) -> str:
+    """`choices` as words: the only one, or all, or the first of very many."""
     words = [choice if isinstance(choice, str) else found(choice) for choice in choices]
-    if len(words) < 2:
-        return words
-    return [f"one of {', '.join(words)}"]
+    if len(words) > MOST:
+        return f"one of {', '.join(words[:MOST])}, ... ({len(words)} in all: docs/recipe.md)"
+    return f"one of {', '.join(words)}" if len(words) > 1 else "".join(words)
 
 
 def _shortened(text: str) -> str:

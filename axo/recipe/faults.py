@@ -53,7 +53,7 @@ def _finding(path: Path, kind: str, section: type[Section], given: Mapping[str, 
         return Finding(key, "this key is missing", f"expected {expected(annotation, bounds)}")
     value = _value(path, given)
     message = f"found {found(value)}, expected {expected(annotation, bounds)}"
-    return Finding(key, message, hint(value, annotation))
+    return Finding(key, message, hint(value, annotation, bounds))
 
 
 def _declared(path: Path, section: type[Section]) -> tuple[Any, Sequence[Any]]:

@@ -69,11 +69,11 @@ def apply_overrides(flat: Mapping[str, Any], overrides: Iterable[Override]) -> t
     """A copy of `flat` with every override set; findings for those that no place can be found for."""
     result = deepcopy(dict(flat))
     findings: list[Finding] = []
+    overrides = list(overrides)
+    for name in (name for override in overrides for name in other_names(override.key.partition(".")[0])):
+        result.pop(name, None)  # before any is set: two that are given together may be switches for one key
     for override in overrides:
-        parts = override.key.split(".")
-        for name in other_names(parts[0]):
-            result.pop(name, None)
-        fault = _set(result, parts, override.value)
+        fault = _set(result, override.key.split("."), override.value)
         if fault is not None:
             findings.append(Finding(override.key, fault, file=COMMAND_LINE))
     return result, findings

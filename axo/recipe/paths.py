@@ -41,7 +41,7 @@ def find(path: str, *, recipe_dir: Path | None = None) -> tuple[Path | None, str
     return None, None
 
 
-def settle(flat: Mapping[str, Any], *, recipe_dir: Path) -> tuple[dict[str, Any], list[str]]:
+def settle(flat: Mapping[str, Any], *, recipe_dir: Path | None) -> tuple[dict[str, Any], list[str]]:
     """`flat` with every path that is found elsewhere than in the working directory rewritten, and a note on each."""
     notes: list[str] = []
 

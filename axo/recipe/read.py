@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from axo.errors import Finding, RecipeError
+from axo.recipe.find import RecipeText, find_recipe
 from axo.recipe.override import COMMAND_LINE, Override, apply_overrides, parse_overrides
-from axo.recipe.parse import Document, parse_document
-from axo.recipe.paths import find, settle
+from axo.recipe.parse import parse_document
+from axo.recipe.paths import settle
 from axo.recipe.recipe import Recipe, build
 from axo.recipe.rewrite import rewrite
 from axo.recipe.rules import check, remarks
-from axo.registry.registry import did_you_mean
-
-MAX_BYTES = 1_000_000
-"""A larger file is no recipe; weights or data were named by mistake."""
+from axo.recipe.support import assess
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,8 @@ class Source:
     lines: Mapping[str, int]
     overridden: frozenset[str] = frozenset()
     """Dotted keys that the command line gives."""
+    moved: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Dotted key -> the spelling that the recipe or the command line gives, where it is another."""
 
     def locate(self, findings: Iterable[Finding]) -> list[Finding]:
         """`findings` with file and line, in the order of the file, the command line last."""
@@ -37,14 +37,18 @@ class Source:
     def _placed(self, finding: Finding) -> Finding:
         if finding.file is not None:
             return finding
-        parts = finding.key.split(".")
+        as_written = finding
+        if finding.key in self.moved:
+            message = f"{finding.message} (read as {finding.key})"
+            as_written = replace(finding, key=self.moved[finding.key], message=message)
+        parts = as_written.key.split(".")
         for end in range(len(parts), 0, -1):
             key = ".".join(parts[:end])
             if key in self.overridden:
-                return Finding(finding.key, finding.message, finding.hint, COMMAND_LINE)
+                return replace(as_written, file=COMMAND_LINE)
             if key in self.lines:
-                return Finding(finding.key, finding.message, finding.hint, self.file, self.lines[key])
-        return Finding(finding.key, finding.message, finding.hint, self.file)
+                return replace(as_written, file=self.file, line=self.lines[key])
+        return replace(as_written, file=self.file)
 
 
 @dataclass(frozen=True)
@@ -59,87 +63,71 @@ class LoadedRecipe:
     """What was read otherwise than written, and what has no effect."""
     source: Source
     """Places findings of later checks: `RecipeError(loaded.source.locate(error.findings))`."""
+    asked: Mapping[str, Any]
+    """The keys as the recipe and the command line spell them."""
+    moved: Mapping[str, str]
+    """Key of `flat` -> the spelling in `asked`, where it is another."""
+    idle: Mapping[str, str]
+    """Dotted key -> why it has no effect."""
+    not_yet: tuple[Finding, ...]
+    """What axo cannot run yet; empty unless these were asked for."""
 
 
-def read_recipe(path: str | Path, *, overrides: Sequence[str] = ()) -> LoadedRecipe:
-    """Read, check and route the recipe at `path`, changed by `overrides` (options of the command line).
+def read_recipe(path: str | Path, *, overrides: Sequence[str] = (), allow_not_yet: bool = False) -> LoadedRecipe:
+    """Read, check and route the recipe at `path` (a file, a folder with one recipe, an https address), changed by
+    `overrides` (options of the command line).
 
     Raises RecipeError with the faults of the first round that has any: the command line's form; the file and its YAML;
-    all keys and types; all rules across keys. Imports no heavy library and asks no network."""
+    all keys and types; all rules across keys. Keys and values that axo cannot run yet are reported with whichever of
+    the last two comes; `allow_not_yet` hands them over instead, for those who only explain a recipe.
+    Imports no heavy library; asks the network for an address only."""
     asked = parse_overrides(overrides)
-    found_path, note = _find_file(Path(path))
-    document = parse_document(_read_text(found_path), file=str(found_path))
-    loaded = _resolve(document, found_path, asked)
-    return loaded if note is None else replace(loaded, notes=(note, *loaded.notes))
+    return resolve_recipe(find_recipe(path), asked=asked, allow_not_yet=allow_not_yet)
 
 
-def _resolve(document: Document, path: Path, asked: Sequence[Override]) -> LoadedRecipe:
+def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_yet: bool = False) -> LoadedRecipe:
+    """The same for a recipe that was found before."""
+    document = parse_document(recipe.text, file=recipe.name)
     values, misplaced = apply_overrides(document.values, asked)
     rewritten = rewrite(values)
-    flat, moves = settle(rewritten.flat, recipe_dir=path.parent)
-    source = _source(document, path, asked, rewritten.moved)
-    recipe = build(flat)
+    flat, moves = settle(rewritten.flat, recipe_dir=recipe.folder)
+    source = Source(recipe.name, document.lines, frozenset(override.key for override in asked), rewritten.moved)
+    support = assess(flat)
     faults = [*document.findings, *misplaced, *rewritten.findings]
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(source.locate([*faults, *_unreported(recipe, faults)]))
-    findings = faults or check(recipe)
+    not_yet = () if allow_not_yet else support.refusals
+    built = build(flat)
+    if not isinstance(built, Recipe):
+        faults = [*faults, *_unreported(built, faults)]
+        raise RecipeError(source.locate([*faults, *_unreported(not_yet, faults)]))
+    findings = [*(faults or check(built)), *not_yet]
     if findings:
         raise RecipeError(source.locate(findings))
-    notes = (*rewritten.notes, *moves, *remarks(recipe))
-    return LoadedRecipe(recipe, flat, document.lines, path, notes, source)
+    return LoadedRecipe(
+        recipe=built,
+        flat=flat,
+        lines=document.lines,
+        path=recipe.path,
+        notes=(*recipe.notes, *rewritten.notes, *_idle_notes(rewritten.off, support.idle), *moves, *remarks(built)),
+        source=source,
+        asked=values,
+        moved=rewritten.moved,
+        idle=support.idle,
+        not_yet=tuple(source.locate(support.refusals)),
+    )
+
+
+def _idle_notes(off: Sequence[str], idle: Mapping[str, str]) -> Iterator[str]:
+    """One note for all keys that have the same reason."""
+    if off:
+        yield f"switched off, as axo is without them: {', '.join(off)}"
+    reasons: dict[str, list[str]] = {}
+    for key, why in idle.items():
+        reasons.setdefault(why, []).append(key)
+    for why, keys in reasons.items():
+        yield f"no effect here: {', '.join(keys)} ({why})"
 
 
 def _unreported(findings: Sequence[Finding], reported: Sequence[Finding]) -> list[Finding]:
     """A key that was refused before it was routed is not missing or of a wrong type too."""
     keys = {finding.key for finding in reported}
     return [finding for finding in findings if finding.key not in keys]
-
-
-def _source(document: Document, path: Path, asked: Sequence[Override], moved: Mapping[str, str]) -> Source:
-    overridden = {override.key for override in asked}
-    overridden |= {new for new, old in moved.items() if old in overridden}
-    lines = {**document.lines, **{new: document.lines[old] for new, old in moved.items() if old in document.lines}}
-    return Source(str(path), lines, frozenset(overridden))
-
-
-def _find_file(path: Path) -> tuple[Path, str | None]:
-    found_path, note = find(str(path))
-    if found_path is None:
-        raise RecipeError([Finding("", "there is no such file", _near_files(path), str(path))])
-    if found_path.is_dir():
-        recipes = ", ".join(sorted(_recipe_names(found_path))[:5])
-        hint = f"recipes in it: {recipes}" if recipes else "name a .yaml file"
-        raise RecipeError([Finding("", "this is a folder, expected a file", hint, str(path))])
-    return found_path, note
-
-
-def _near_files(path: Path) -> str:
-    parent, _ = find(str(path.parent))
-    names = _recipe_names(parent) if parent is not None and parent.is_dir() else []
-    near = did_you_mean(path.name, names)
-    if near is not None:
-        return near
-    return f"recipes there: {', '.join(sorted(names)[:5])}" if names else "give the path of a .yaml file"
-
-
-def _recipe_names(folder: Path) -> list[str]:
-    try:
-        return [entry.name for entry in folder.iterdir() if entry.suffix in (".yaml", ".yml")]
-    except OSError:
-        return []
-
-
-def _read_text(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RecipeError([Finding("", f"cannot be read: {error.strerror}", None, str(path))]) from None
-    if len(content) > MAX_BYTES:
-        raise RecipeError([Finding("", f"larger than {MAX_BYTES} bytes", "this is no recipe", str(path))])
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        message = f"found the byte 0x{content[error.start]:02x}, which is not UTF-8"
-        raise RecipeError([Finding("", message, "save the file as UTF-8", str(path), line)]) from None

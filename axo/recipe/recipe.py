@@ -14,15 +14,20 @@ from axo.recipe.checkpoint import CheckpointSection
 from axo.recipe.data import DataSection
 from axo.recipe.engines import EngineSection
 from axo.recipe.evaluation import EvaluationSection
+from axo.recipe.extensions import ExtensionSection
 from axo.recipe.faults import faults
+from axo.recipe.inference import InferenceSection
+from axo.recipe.kernels import KernelSection
 from axo.recipe.model import ModelSection
+from axo.recipe.multimodal import MultimodalSection
 from axo.recipe.objectives import ObjectiveSection
 from axo.recipe.optim import OptimSection
 from axo.recipe.precision import PrecisionSection
+from axo.recipe.preferences import PreferenceSection
 from axo.recipe.quantization import QuantizationSection
 from axo.recipe.renamed import known_names
 from axo.recipe.run import RunSection
-from axo.recipe.section import Section, alternatives
+from axo.recipe.section import Section, alternatives, nested
 from axo.recipe.tokenizer import TokenizerSection
 from axo.recipe.tracking import TrackingSection
 from axo.registry.registry import did_you_mean
@@ -45,11 +50,19 @@ class Recipe(Section):
     checkpoint: CheckpointSection
     evaluation: EvaluationSection
     tracking: TrackingSection
+    preferences: PreferenceSection
+    multimodal: MultimodalSection
+    kernels: KernelSection
+    inference: InferenceSection
+    extensions: ExtensionSection
 
 
 SECTIONS: Mapping[str, type[Section]] = {
     name: cast("type[Section]", field.annotation) for name, field in Recipe.model_fields.items()
 }
+_REQUIRED = frozenset(
+    name for name, section in SECTIONS.items() if any(field.is_required() for field in section.model_fields.values())
+)
 _OWNERS: Mapping[str, str] = {key: name for name, section in SECTIONS.items() for key in section.model_fields}
 
 
@@ -79,13 +92,31 @@ def build(flat: Mapping[str, Any]) -> Recipe | list[Finding]:
     for key, value in flat.items():
         owner = owner_of(key)
         if owner is None:
-            findings.append(Finding(key, "unknown key", did_you_mean(key, (*_OWNERS, *known_names()))))
+            findings.append(Finding(key, "unknown key", _where_it_belongs(key)))
         else:
             shares[owner][key] = value
     sections: dict[str, Section] = {}
     for name, section in SECTIONS.items():
+        if not shares[name] and name not in _REQUIRED:
+            sections[name] = section.model_construct()  # far faster: its validator need not be built
+            continue
         try:
             sections[name] = section.model_validate(shares[name])
         except ValidationError as error:
             findings.extend(faults(error, section=section, given=shares[name]))
+    if "datasets" not in flat and "pretraining_dataset" not in flat:
+        findings.append(Finding("datasets", "this key is missing", "expected a list of mappings, at least one"))
     return findings or Recipe.model_construct(**cast("dict[str, Any]", sections))
+
+
+def _where_it_belongs(key: str) -> str | None:
+    """The block that a key belongs into, where it stands outside of it; else the nearest names."""
+    blocks = [
+        outer
+        for section in SECTIONS.values()
+        for outer, field in section.model_fields.items()
+        if (inner := nested(field.annotation)) is not None and key in inner.model_fields
+    ]
+    if blocks:
+        return f"it is a key inside {' or '.join(blocks)}"
+    return did_you_mean(key, (*_OWNERS, *known_names()))

@@ -1,4 +1,4 @@
-"""Axolotl's other keys out of a flat mapping, by the tables of axo.recipe.renamed."""
+"""Other spellings out of a flat mapping, by tables of axo.recipe.renamed; keys that are switched off are left out."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import Any, cast
 
 from axo.errors import Finding
 from axo.recipe import renamed
-from axo.recipe.data import DatasetEntry
-from axo.recipe.describe import expected, found
+from axo.recipe.describe import found
 from axo.recipe.recipe import SECTIONS, owner_of
-from axo.recipe.section import Section
+from axo.recipe.section import NotYet, Section, mark, nested
+from axo.recipe.support import asks_for_nothing, is_off, same
+from axo.registry.registry import did_you_mean
 
 
 @dataclass(frozen=True)
 class Rewritten:
-    """A flat mapping in axo's own keys."""
+    """A flat mapping in the keys of the sections."""
 
     flat: dict[str, Any]
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
     moved: Mapping[str, str]
     """New name -> the name that the recipe gives."""
+    off: tuple[str, ...]
+    """Keys that were left out: they switch off what axo is without anyway."""
 
 
 def rewrite(flat: Mapping[str, Any]) -> Rewritten:
-    """What can be said in axo's keys is; the rest is accepted with a note or refused."""
+    """What can be said in the sections' keys is; what no longer is a key is refused, unless it is switched off."""
     work = _Work()
     for key, value in flat.items():
         work.take(key, value)
-    for key in ("datasets", "test_datasets"):
-        work.take_entries(key)
-    if work.off:
-        work.notes.append(f"switched off, as axo is without them: {', '.join(work.off)}")
+    work.merge_fsdp()
     moved = {name: key for name, key in work.given_by.items() if name != key}
-    return Rewritten(work.flat, tuple(work.notes), tuple(work.findings), moved)
+    return Rewritten(work.flat, tuple(work.notes), tuple(work.findings), moved, tuple(work.off))
 
 
 class _Work:
@@ -51,129 +51,140 @@ class _Work:
             self._switch(key, value)
             return
         name = renamed.RENAMED.get(key, key)
-        if name != key:
+        if name != key and key not in renamed.EQUAL_NAMES:
             self.notes.append(f"{key} is called {name} here")
-        if self._settled(name, value, at=key):
-            return
-        if _in(value, renamed.NOT_YET_VALUES.get(name, ())):
-            owner = SECTIONS[owner_of(name) or ""]
-            self._refuse(key, f"{found(value)} is not supported yet", _supported(owner, name))
+        said = _said_otherwise(name, value)
+        if said is not None:
+            self.notes.append(f"{key}: {value} means {_words(said)}")
+            for other, chosen in said.items():
+                self._set(other, chosen, at=key)
+        elif name in renamed.GONE:
+            self._gone(key, value, renamed.GONE[name])
+        elif name == "plugins":
+            self._plugins(value)
         else:
-            self._set(name, value, at=key)
+            self._keep(name, value, at=key)
 
-    def take_entries(self, key: str) -> None:
-        """Keys inside `datasets` or `test_datasets`; what is no list of mappings is left for the type checks."""
-        entries: Any = self.flat.get(key)
-        if not isinstance(entries, list):
-            return
-        self.flat[key] = [
-            self._entry(cast("dict[str, Any]", entry), f"{key}.{index}") if isinstance(entry, dict) else entry
-            for index, entry in enumerate(cast("list[Any]", entries))
-        ]
+    def merge_fsdp(self) -> None:
+        """The list `fsdp` says in words what keys of fsdp_config say."""
+        words: Any = self.flat.get("fsdp")
+        listed: list[Any] = cast("list[Any]", words) if isinstance(words, list) else str(words).split()
+        if any(not isinstance(word, str) or word not in renamed.FSDP_WORDS for word in listed):
+            return  # its type check says which words there are
+        del self.flat["fsdp"]
+        config: dict[str, Any] = dict(self.flat.get("fsdp_config") or {})
+        for name, chosen in (pair for word in listed for pair in renamed.FSDP_WORDS[word].items()):
+            config.setdefault(name, chosen)
+            self.given_by.setdefault(f"fsdp_config.{name}", "fsdp")
+        self.flat["fsdp_config"] = config
+        self.given_by.setdefault("fsdp_config", "fsdp")
+        self.notes.append(f"fsdp: {', '.join(listed)} means fsdp_config: {_words(config)}")
 
-    def _entry(self, entry: Mapping[str, Any], place: str) -> dict[str, Any]:
+    def _keep(self, name: str, value: Any, *, at: str) -> None:
+        owner = owner_of(name)
+        section = None if owner is None else SECTIONS[owner]
+        if section is not None and _asks_for_nothing(section, name, value):
+            self.off.append(at)
+        elif section is not None and isinstance(value, dict | list):
+            self._set(name, self._inside(section, name, value, at), at=at)
+        else:
+            self._set(name, value, at=at)
+
+    def _inside(self, section: type[Section], name: str, value: Any, at: str) -> Any:
+        """`value` of the key `name` with the keys inside it rewritten too."""
+        inner = nested(section.model_fields[name].annotation)
+        if inner is None:
+            return value
+        if isinstance(value, list):
+            items = cast("list[Any]", value)
+            return [self._inside(section, name, item, f"{at}.{index}") for index, item in enumerate(items)]
+        if not isinstance(value, dict):
+            return value
         kept: dict[str, Any] = {}
-        for key, value in entry.items():
-            at = f"{place}.{key}"
-            if key in renamed.ENTRY_WITHOUT_EFFECT:
-                self.notes.append(f"{at} has no effect here: {renamed.ENTRY_WITHOUT_EFFECT[key]}")
-            elif key in renamed.ENTRY_NOT_YET:
-                self._refuse_unless_off(at, value, f"not supported yet ({renamed.ENTRY_NOT_YET[key]})")
-            elif key in renamed.ENTRY_GONE:
-                self._refuse(at, "not a key of axo", renamed.ENTRY_GONE[key])
-            elif _in(value, renamed.NOT_YET_VALUES.get(key, ())):
-                self._refuse(at, f"{found(value)} is not supported yet", _supported(DatasetEntry, key))
+        for given, part in cast("dict[str, Any]", value).items():
+            key, place = _unprefixed(name, given), f"{at}.{given}"
+            gone = renamed.GONE.get(f"{name.replace('test_datasets', 'datasets')}.{key}")
+            if gone is not None:
+                self._gone(place, part, gone)
+            elif _asks_for_nothing(inner, key, part):
+                self.off.append(place)
             else:
-                kept[key] = self._type(cast("dict[str, Any]", value), at) if _is_type(key, value) else value
+                if key != given:
+                    self.notes.append(f"{place} is called {key} here")
+                    self.given_by[f"{at}.{key}"] = place
+                known = key in inner.model_fields
+                kept[key] = self._inside(inner, key, part, f"{at}.{key}") if known else part
         return kept
 
-    def _type(self, mapping: Mapping[str, Any], place: str) -> dict[str, Any]:
-        for key in mapping:
-            if key in renamed.TYPE_NOT_YET:
-                self._refuse(f"{place}.{key}", f"not supported yet ({renamed.TYPE_NOT_YET[key]})")
-        return {key: value for key, value in mapping.items() if key not in renamed.TYPE_NOT_YET}
-
     def _switch(self, key: str, value: Any) -> None:
-        if _is_off(value):
-            self.off.append(key)
-            return
         name, chosen = renamed.SWITCHES[key]
-        if value is not True:
+        if is_off(value):
+            self.off.append(key)
+        elif value is not True:
             self._refuse(key, f"found {found(value)}, expected true or false", f"use {name}")
-        elif _in(chosen, renamed.NOT_YET_VALUES.get(name, ())):
-            self._refuse(key, "not supported yet", _supported(SECTIONS[owner_of(name) or ""], name))
         else:
-            self.notes.append(f"{key}: true means {name}: {_word(chosen)}")
+            self.notes.append(f"{key}: true means {_words({name: chosen})}")
             self._set(name, chosen, at=key)
 
-    def _settled(self, name: str, value: Any, *, at: str) -> bool:
-        """Whether `name` is one of the keys that no section has."""
-        if name in renamed.WITHOUT_EFFECT:
-            if value in renamed.HARMLESS.get(name, (value,)):
-                self.notes.append(f"{at} has no effect here: {renamed.WITHOUT_EFFECT[name]}")
-            else:
-                self._refuse(at, f"{found(value)} is not supported: {renamed.WITHOUT_EFFECT[name]}")
-        elif name in renamed.NOT_YET:
-            self._not_yet(name, value, at=at)
-        elif name in renamed.GONE:
-            self._refuse_unless_off(at, value, "not a key of axo", renamed.GONE[name])
-        else:
-            return False
-        return True
-
-    def _not_yet(self, name: str, value: Any, *, at: str) -> None:
-        if name == "plugins" and value and _are_harmless(value):
-            self.notes.append(f"{at} have no effect here: they would change speed or memory, not what is learnt")
-        elif name in renamed.HARMLESS and _in(value, renamed.HARMLESS[name]):
-            self.off.append(at)
-        elif name in renamed.HARMLESS and True in renamed.HARMLESS[name] and value is not True:
-            self._refuse(at, f"not supported yet ({renamed.NOT_YET[name]})")
-        else:
-            self._refuse_unless_off(at, value, f"not supported yet ({renamed.NOT_YET[name]})")
+    def _plugins(self, value: Any) -> None:
+        entries: list[Any] = cast("list[Any]", value) if isinstance(value, list) else [value]
+        for index, entry in enumerate(entries):
+            at = f"plugins.{index}" if isinstance(value, list) else "plugins"
+            package = _package(entry) or ""
+            if package in renamed.PLUGINS:
+                self.notes.append(f"{at}: {entry} is not needed here: {renamed.PLUGINS[package]}")
+            elif package in renamed.PLUGINS_NOT_YET:
+                self._refuse(at, f"{entry} is not supported yet: {renamed.PLUGINS_NOT_YET[package]}", "remove it")
+            elif not is_off(entry):
+                names = [f"axolotl.integrations.{name}" for name in (*renamed.PLUGINS, *renamed.PLUGINS_NOT_YET)]
+                near = did_you_mean(str(entry), names)
+                self._refuse(
+                    at, f"found {found(entry)}: axo loads no plugins", near or "remove it; its keys say enough"
+                )
 
     def _set(self, name: str, value: Any, *, at: str) -> None:
-        if name in self.flat and not _same(self.flat[name], value):
+        if name in self.flat and not same(self.flat[name], value):
             self._refuse(at, f"says otherwise than {self.given_by[name]}", "keep one of the two")
         self.flat.setdefault(name, value)
         self.given_by.setdefault(name, at)
 
-    def _refuse_unless_off(self, key: str, value: Any, message: str, hint: str | None = None) -> None:
-        if _is_off(value):
+    def _gone(self, key: str, value: Any, hint: str) -> None:
+        if is_off(value):
             self.off.append(key)
         else:
-            self._refuse(key, message, hint or "remove it to train without")
+            self._refuse(key, "not a key of axo", hint)
 
     def _refuse(self, key: str, message: str, hint: str | None = None) -> None:
         self.findings.append(Finding(key, message, hint))
 
 
-def _supported(section: type[Section], key: str) -> str:
-    return f"supported for {key}: {expected(section.model_fields[key].annotation)}"
+def _asks_for_nothing(section: type[Section], key: str, value: Any) -> bool:
+    info = section.model_fields.get(key)
+    not_yet = None if info is None else mark(info, NotYet)
+    if info is None or not_yet is None:
+        return False
+    return asks_for_nothing(value, default=info.default, off=not_yet.off)
 
 
-def _is_off(value: Any) -> bool:
-    """Whether `value` switches its key off: false, zero, or nothing in it."""
-    if isinstance(value, str):
-        return value.strip().lower() in ("", "no", "none", "off", "false")
-    return not value
+def _said_otherwise(key: str, value: Any) -> Mapping[str, Any] | None:
+    return renamed.VALUES.get((key, value)) if isinstance(value, str) else None
 
 
-def _are_harmless(plugins: Any) -> bool:
-    names: list[Any] = cast("list[Any]", plugins) if isinstance(plugins, list) else [plugins]
-    return all(isinstance(name, str) and any(part in name for part in renamed.HARMLESS_PLUGINS) for name in names)
+def _unprefixed(name: str, key: str) -> str:
+    prefix = renamed.PREFIXES.get(name)
+    if prefix is None or key in renamed.UNPREFIXED or not key.startswith(prefix):
+        return key
+    return key.removeprefix(prefix)
 
 
-def _is_type(key: str, value: Any) -> bool:
-    return key == "type" and isinstance(value, dict)
+def _package(entry: Any) -> str | None:
+    """`liger` of `axolotl.integrations.liger.LigerPlugin`."""
+    parts = entry.split(".") if isinstance(entry, str) else []
+    return parts[2] if parts[:2] == ["axolotl", "integrations"] and len(parts) > 2 else None
 
 
-def _in(value: Any, choices: Any) -> bool:
-    """Membership that does not take 1 for true, nor fail for lists."""
-    return any(_same(value, choice) for choice in choices)
-
-
-def _same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other
+def _words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}: {_word(value)}" for name, value in values.items())
 
 
 def _word(value: Any) -> str:

@@ -1,18 +1,25 @@
-"""The base of every section of a recipe."""
+"""The base of every section of a recipe, and the marks that say how far axo is with a key."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """Unknown keys are refused, values do not change after reading, the sentence beneath a key documents it."""
+    """Unknown keys are refused, values do not change after reading, the sentence beneath a key documents it.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    Every key of the language is a field here, also one that axo cannot run yet: its type and its meaning are known, and
+    a mark in its `Annotated` type says what axo does with it. A key without a mark works."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False, defer_build=True
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -26,6 +33,65 @@ class Section(BaseModel):
         if bool in choices or Any in choices or value in [choice for choice in choices if isinstance(choice, bool)]:
             return value
         raise PydanticCustomError("not_a_switch", "neither true nor false is meant here")
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """The key is refused, unless its value is its default or switches it off."""
+
+    off: tuple[Any, ...] = ()
+    """Values that ask for what axo does anyway; empty: what is false, zero or empty."""
+
+
+@dataclass(frozen=True, init=False)
+class Supported:
+    """Of the values that the type allows, those that axo can run; the others are refused as not supported yet."""
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: Any) -> None:
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class NoEffect:
+    """The key is accepted with a note: it changes nothing here."""
+
+    why: str
+    """The reason, as the end of a sentence that begins with the key."""
+    only: tuple[Any, ...] = ()
+    """The values of which that is true, where it is not true of all; the others are refused."""
+
+
+@dataclass(frozen=True)
+class Differs:
+    """The default is not Axolotl's."""
+
+    axolotl: str
+    """What Axolotl does where the key is unset, and why axo does not."""
+
+
+@dataclass(frozen=True)
+class Ours:
+    """The key is not Axolotl's."""
+
+
+MarkT = TypeVar("MarkT", NotYet, Supported, NoEffect, Differs, Ours)
+
+
+def mark(field: FieldInfo, kind: type[MarkT]) -> MarkT | None:
+    """The mark of this kind that the field carries."""
+    return next((one for one in field.metadata if isinstance(one, kind)), None)
+
+
+def nested(annotation: Any) -> type[Section] | None:
+    """The section that a key holds, alone, in a list, or among other types."""
+    for choice in alternatives(annotation):
+        if isinstance(choice, type) and issubclass(choice, Section):
+            return choice
+        if get_origin(choice) is list:
+            return nested(get_args(choice)[0])
+    return None
 
 
 def alternatives(annotation: Any) -> list[Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from axo.recipe.section import Section
+from axo.recipe.section import NoEffect, NotYet, Section
 
 
 class SpecialTokens(Section):
@@ -37,3 +37,29 @@ class TokenizerSection(Section):
     """Texts that end a turn in the chat template; unset: the end-of-sequence token."""
     default_system_message: str | None = None
     """System message of conversations that have none."""
+    tokenizer_use_fast: Annotated[bool | None, NoEffect("fast tokenizers are always used", only=(True,))] = None
+    """."""
+    tokenizer_legacy: Annotated[bool | None, NotYet()] = None
+    """."""
+    tokenizer_use_mistral_common: Annotated[bool | None, NotYet()] = None
+    """."""
+    tokenizer_type: Annotated[str | None, NoEffect("the files of the tokenizer decide")] = None
+    """."""
+    tokenizer_save_jinja_files: Annotated[bool | None, NoEffect("the tokenizer's chat template is saved beside it")] = (
+        True
+    )
+    """."""
+    resize_token_embeddings_to_32x: Annotated[bool | None, NotYet()] = None
+    """."""
+    mean_resizing_embeddings: Annotated[bool | None, NoEffect("new embeddings begin at the mean of the others")] = False
+    """."""
+    shrink_embeddings: Annotated[bool | None, NotYet()] = None
+    """."""
+    embeddings_skip_upcast: Annotated[bool | None, NoEffect("the Plan decides where tensors are and in which type")] = (
+        None
+    )
+    """."""
+    added_tokens_overrides: Annotated[dict[int, str] | None, NotYet()] = None
+    """."""
+    fix_untrained_tokens: Annotated[int | list[int] | None, NotYet()] = None
+    """."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from axo.recipe.section import Section
+from axo.recipe.section import NoEffect, NotYet, Section
 
 
 class TrackingSection(Section):
@@ -27,3 +27,85 @@ class TrackingSection(Section):
     """Id of the run at Weights & Biases, to go on with it."""
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     """Whether Weights & Biases sends, stores or does nothing."""
+    wandb_watch: Annotated[str | None, NoEffect("gradients and weights are not sent to trackers")] = None
+    """."""
+    wandb_log_model: Annotated[str | None, NoEffect("gradients and weights are not sent to trackers")] = None
+    """."""
+    use_mlflow: Annotated[bool | None, NotYet()] = None
+    """."""
+    mlflow_tracking_uri: Annotated[str | None, NotYet()] = None
+    """."""
+    mlflow_experiment_name: Annotated[str | None, NotYet()] = None
+    """."""
+    mlflow_run_name: Annotated[str | None, NotYet()] = None
+    """."""
+    hf_mlflow_log_artifacts: Annotated[bool | None, NotYet()] = None
+    """."""
+    use_comet: Annotated[bool | None, NotYet()] = None
+    """."""
+    comet_api_key: Annotated[str | None, NotYet()] = None
+    """."""
+    comet_workspace: Annotated[str | None, NotYet()] = None
+    """."""
+    comet_project_name: Annotated[str | None, NotYet()] = None
+    """."""
+    comet_experiment_key: Annotated[str | None, NotYet()] = None
+    """."""
+    comet_mode: Annotated[str | None, NotYet()] = None
+    """."""
+    comet_online: Annotated[bool | None, NotYet()] = None
+    """."""
+    comet_experiment_config: Annotated[dict[str, Any] | None, NotYet()] = None
+    """."""
+    use_trackio: Annotated[bool | None, NotYet()] = None
+    """."""
+    trackio_project_name: Annotated[str | None, NotYet()] = None
+    """."""
+    trackio_run_name: Annotated[str | None, NotYet()] = None
+    """."""
+    trackio_space_id: Annotated[str | None, NotYet()] = None
+    """."""
+    use_otel_metrics: Annotated[bool | None, NotYet()] = False
+    """."""
+    otel_metrics_host: Annotated[str | None, NotYet()] = "localhost"
+    """."""
+    otel_metrics_port: Annotated[int | None, NotYet()] = 8000
+    """."""
+    profiler_steps: Annotated[int | None, NotYet()] = None
+    """."""
+    profiler_steps_start: Annotated[int | None, NotYet()] = 0
+    """."""
+    include_tokens_per_second: Annotated[bool | None, NoEffect("tokens per second are always recorded")] = None
+    """."""
+    include_tkps: Annotated[bool | None, NoEffect("tokens per second are always recorded")] = True
+    """."""
+    use_swanlab: Annotated[bool | None, NotYet()] = None
+    """."""
+    swanlab_project: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_experiment_name: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_description: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_mode: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_workspace: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_api_key: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_log_model: Annotated[bool | None, NotYet()] = False
+    """."""
+    swanlab_web_host: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_api_host: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_lark_webhook_url: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_lark_secret: Annotated[str | None, NotYet()] = None
+    """."""
+    swanlab_log_completions: Annotated[bool | None, NotYet()] = True
+    """."""
+    swanlab_completion_log_interval: Annotated[int | None, NotYet()] = 100
+    """."""
+    swanlab_completion_max_buffer: Annotated[int | None, NotYet()] = 128
+    """."""

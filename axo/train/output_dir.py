@@ -187,7 +187,7 @@ def _first_below(output_dir: Path, path: Path) -> Path:
 
 def _check_same(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str) -> None:
     differences = [
-        f"  {key}: {former.get(key)!r} there, {now.get(key)!r} now"
+        f"  {key}: {_said(former, key)} there, {_said(now, key)} now"
         for key in sorted({*former, *now})
         if former.get(key) != now.get(key)
     ]
@@ -196,6 +196,10 @@ def _check_same(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str)
             f"{what} holds another run; these keys differ:\n" + "\n".join(differences),
             "put the keys back to resume it, choose another output_dir, or start over with --fresh",
         )
+
+
+def _said(trajectory: Mapping[str, Any], key: str) -> str:
+    return repr(trajectory[key]) if key in trajectory else "the default"
 
 
 def clear(output_dir: Path) -> None:

@@ -16,7 +16,8 @@ from axo.launch.local import launch
 from axo.model.fingerprint import fingerprint
 from axo.plan.plan import Plan
 from axo.recipe.read import LoadedRecipe
-from axo.recipe.recipe import Recipe
+from axo.recipe.recipe import SECTIONS, Recipe
+from axo.recipe.section import NoEffect, mark
 from axo.recipe.write import dump_flat
 from axo.train import output_dir
 from axo.train.checkpoint import clear_leftovers, write_json
@@ -50,7 +51,7 @@ def train(
         show_plan(prepared.plan)
         trajectory = output_dir.trajectory_of(_flat_values(recipe), _facts(recipe, prepared))
         if fresh:
-            output_dir.check_inputs_outside(folder, _inputs_by_key(recipe))
+            output_dir.check_inputs_outside(folder, inputs_by_key(recipe))
         start = output_dir.decide_start(
             folder,
             trajectory=trajectory,
@@ -115,7 +116,7 @@ def _facts(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
     }
 
 
-def _inputs_by_key(recipe: Recipe) -> dict[str, str]:
+def inputs_by_key(recipe: Recipe) -> dict[str, str]:
     """Paths that a run reads, by the key that names them."""
     model, tokenizer = recipe.model, recipe.tokenizer
     named = {
@@ -131,11 +132,16 @@ def _inputs_by_key(recipe: Recipe) -> dict[str, str]:
 
 
 def _flat_values(recipe: Recipe) -> dict[str, Any]:
-    """Every key of every section with its value or default."""
-    sections = recipe.model_dump(mode="json")
-    values = {key: value for section in sections.values() for key, value in section.items()}
+    """Every key with an effect whose value is not its default: a key that a later axo adds is then no difference."""
+    sections = recipe.model_dump(mode="json", exclude_defaults=True)
+    values = {
+        key: value
+        for name, section in sections.items()
+        for key, value in section.items()
+        if mark(SECTIONS[name].model_fields[key], NoEffect) is None
+    }
     for key in ("base_model", "base_model_config", "tokenizer_config"):  # the same folder from anywhere
-        if values[key] is not None and Path(values[key]).exists():
+        if key in values and Path(values[key]).exists():
             values[key] = str(Path(values[key]).resolve())
     return values
 

@@ -92,7 +92,7 @@ def test_unknown_keys_and_places_are_refused_as_in_the_file(tmp_path: Path) -> N
                   "--set", "learning_rate.x=1", "--rl", "dpo", "--no-foo")  # fmt: skip
     assert [(one.key, one.line, one.file) for one in caught.value.findings] == [
         (key, None, "command line")
-        for key in ("datasets.5.path", "learning_rate.x", "rl", "leanring_rate", "foo", "datasets.0.pth")
+        for key in ("datasets.5.path", "learning_rate.x", "leanring_rate", "foo", "datasets.0.pth", "rl")
     ]
     assert "did you mean 'learning_rate'?" in str(caught.value)
 

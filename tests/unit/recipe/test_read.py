@@ -193,10 +193,11 @@ def test_a_finding_of_a_later_check_gets_its_line(tmp_path: Path) -> None:
     findings = [Finding("seed", "m"), Finding("attn_implementation", "m"), Finding("optimizer", "m")]
     located = loaded.source.locate(findings)
     assert [(one.key, one.file == "command line", one.line) for one in located] == [
-        ("attn_implementation", False, 6),
+        ("flash_attention", False, 6),
         ("optimizer", False, None),
         ("seed", True, None),
     ]
+    assert located[0].message == "m (read as attn_implementation)"
 
 
 def test_the_flat_mapping_gives_the_same_recipe_through_json_and_through_a_file(tmp_path: Path) -> None:
