@@ -25,6 +25,7 @@ class AxoError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.findings: tuple[Finding, ...] = ()
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n  {self.hint}"
@@ -59,7 +60,7 @@ class RecipeError(AxoError):
 
 
 class DataError(AxoError):
-    """A fault in a data file, at `file:line:field` as far as these are known."""
+    """A fault in a data file, at `file:line:column:field` as far as these are known (line and column from 1)."""
 
     exit_code = 3
 
@@ -70,11 +71,13 @@ class DataError(AxoError):
         *,
         file: str | None = None,
         line: int | None = None,
+        column: int | None = None,
         field: str | None = None,
     ) -> None:
-        place = ":".join(str(part) for part in (file, line, field) if part is not None)
+        place = ":".join(str(part) for part in (file, line, column, field) if part is not None)
         super().__init__(f"{place}: {message}" if place else message, hint)
-        self.file, self.line, self.field = file, line, field
+        self.file, self.line, self.column, self.field = file, line, column, field
+        self.findings = (Finding(field or "", message, hint, file, line),)
 
 
 class HardwareError(AxoError):

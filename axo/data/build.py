@@ -73,11 +73,14 @@ def _build_one(
 
 
 def _item(form: Format, renderer: Renderer | None, row: Row) -> Rendered | Segments:
-    item = form.read(row)
-    if isinstance(item, Segments):
-        return item
-    assert renderer is not None
-    return _rendered(item, renderer, row)
+    try:
+        item = form.read(row)
+        if isinstance(item, Segments):
+            return item
+        assert renderer is not None
+        return _rendered(item, renderer, row)
+    except RecursionError:
+        raise row.error("lists and objects are nested too deeply", "remove or simplify the row") from None
 
 
 def _rendered(conversation: Conversation, renderer: Renderer, row: Row) -> Rendered:
@@ -156,13 +159,9 @@ def _refuse_untrained(
     report: SetReport, preparation: Preparation, renderer: Renderer | None, data: DataSection, tokenizer: Any
 ) -> None:
     if report.trained_tokens == 0:
-        raise DataError(
-            f"no token of this data set would be trained: of its {report.rows} rows, {report.samples_dropped_long} are "
-            f"longer than sequence_len ({data.sequence_len} tokens), {report.samples_dropped_short} shorter than "
-            f"min_sample_len ({data.min_sample_len}), {report.samples_dropped_untrained} without a trained token",
-            "check roles_to_train, the roles of the messages and sequence_len",
-            file=report.path,
-        )
+        causes, hints = _why_untrained(report, preparation, data)
+        message = f"no token of this data set would be trained: of its {report.rows} rows, {', '.join(causes)}"
+        raise DataError(message, "; ".join(hints), file=report.path)
     if renderer is not None and preparation.mask.train_on_eos != "none" and renderer.trained_ends == 0:
         expected = " or ".join(repr(token) for token in preparation.mask.eot_tokens) or "an end-of-sequence token"
         raise DataError(
@@ -172,6 +171,31 @@ def _refuse_untrained(
             'name what ends a turn, for example eot_tokens: ["<|im_end|>"], or set train_on_eos: none',
             file=report.path,
         )
+
+
+def _why_untrained(report: SetReport, preparation: Preparation, data: DataSection) -> tuple[list[str], list[str]]:
+    """What became of the samples, and what to do about it."""
+    causes: list[str] = []
+    hints: list[str] = []
+    if report.samples_dropped_long:
+        causes.append(f"{report.samples_dropped_long} are longer than sequence_len ({data.sequence_len} tokens)")
+        hints.append("raise sequence_len, or set excess_length_strategy: truncate")
+    if report.samples_dropped_short:
+        causes.append(f"{report.samples_dropped_short} are shorter than min_sample_len ({data.min_sample_len} tokens)")
+        hints.append("lower min_sample_len, or fill in the texts")
+    if report.samples_dropped_untrained:
+        causes.append(f"{report.samples_dropped_untrained} have no trained token")
+        cut = f" after {report.tokens_truncated} tokens were cut off at sequence_len ({data.sequence_len})"
+        causes[-1] += cut if report.tokens_truncated else ""
+        hints.append("raise sequence_len" if report.tokens_truncated else _HOW_TO_TRAIN.get(preparation.type, _ANSWERS))
+    return causes, hints
+
+
+_ANSWERS = "fill in the answers: only they are trained"
+_HOW_TO_TRAIN = {
+    "chat_template": "check roles_to_train and the roles of the messages",
+    "input_output": "set label: true on the segments that the model is to learn",
+}
 
 
 def _opening(template: str | None) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import xxhash
 
+from axo.data.content import readable
+
 FORMAT_VERSION = 1
 """Raised whenever axo itself makes other samples of the same rows."""
 _MEMO = "file-hashes.json"
@@ -37,15 +39,19 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
 
 
 def file_hashes(files: Sequence[Path], *, root: Path) -> list[str]:
-    """xxh3-128 of each file's content; remembered under `root` by path, size, time of change and inode."""
+    """xxh3-128 of each file's content; remembered under `root` by path, size, time of change and inode.
+
+    DataError: a file cannot be read.
+    """
     path = root / _MEMO
     memo = _read_memo(path)
     found: dict[str, str] = {}
     hashes: list[str] = []
     for file in files:
         # Taken before the file is read: a change meanwhile then shows as another identity.
-        status, identity = file.stat(), _identity(file)
-        hashes.append(memo.get(identity) or _hash(file))
+        with readable(file):
+            status, identity = file.stat(), _identity(file)
+            hashes.append(memo.get(identity) or _hash(file))
         if time.time() - status.st_mtime > _SETTLED_SECONDS:
             found[identity] = hashes[-1]
     if not found.keys() <= memo.keys():

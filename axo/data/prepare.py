@@ -115,11 +115,11 @@ def _content(entry: DatasetEntry, root: Path) -> list[Any]:
 
 
 def _reports(store: Path) -> tuple[SetReport, ...] | None:
-    """What was counted when the store was made; None where there is no store."""
+    """What was counted when the store was made; None where there is no store or its description is damaged."""
     try:
         description = json.loads((store / DESCRIPTION).read_text(encoding="utf-8"))
         return tuple(SetReport(**report) for report in description["reports"])
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -3,66 +3,59 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from axo.data.content import first_text_byte, read_lines, read_text, readable
+from axo.data.json_text import JsonFault, decode, decode_at, found_at, skip_space
 from axo.data.rows import Row, describe
 from axo.errors import DataError
 
-
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """One JSON object on each line; blank lines are skipped."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.isspace():
-                continue
-            content = _decode(line, path, number).rstrip("\r\n")
-            yield Row(_json_object(content, path, number), str(path), number)
+_ONE_LINE = "each row must be a whole JSON object on one line"
+_ONE_ITEM = "each row must be a whole JSON object; commas stand between them and ] at the end"
+_LONGEST_CSV_FIELD = 1 << 30
+"""Characters; Python's own limit of 131072 is shorter than many a document."""
 
 
 def read_json(path: Path) -> Iterator[Row]:
-    """One JSON list of objects, however it is laid out; a file that does not begin with `[` is read as JSON lines."""
-    with path.open("rb") as file:
-        head = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not head.startswith(b"["):
-        yield from read_jsonl(path)
+    """One JSON object on each line, where blank lines are skipped; or one JSON list of objects, however laid out."""
+    if first_text_byte(path) == b"[":
+        yield from _list_items(read_text(path), path)
         return
-    yield from _list_items(_decode_file(path), path)
+    for number, line in read_lines(path):
+        if not _blank(line):
+            yield Row(_line_object(line, path, number), str(path), number)
 
 
 def read_csv(path: Path) -> Iterator[Row]:
     """Comma-separated values with a header; every value is text."""
-    with path.open("rb") as file:
-        lines = (_decode(line, path, number) for number, line in enumerate(file, start=1))
-        reader = csv.reader(lines, strict=True)
-        header = _csv_record(reader, path)
-        if header is None:
-            return
-        if len(set(header)) < len(header):
-            raise DataError(f"a column name stands twice in the header: {', '.join(header)}", file=str(path), line=1)
-        while True:
-            first_line = reader.line_num + 1
-            record = _csv_record(reader, path)
-            if record is None:
-                return
-            if len(record) != len(header):
-                raise DataError(
-                    f"the header has {len(header)} columns, this row has {len(record)}",
-                    "a text that holds commas or line breaks must stand in double quotes",
-                    file=str(path),
-                    line=first_line,
-                )
-            yield Row(dict(zip(header, record, strict=True)), str(path), first_line)
+    csv.field_size_limit(_LONGEST_CSV_FIELD)
+    records = _csv_records(path)
+    first = next(records, None)
+    if first is None:
+        return
+    line, header = first
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        message, hint = "this column stands twice in the header", "give each column a name of its own"
+        raise DataError(message, hint, file=str(path), line=line, field=twice)
+    for line, record in records:
+        if len(record) != len(header):
+            raise DataError(
+                f"the header has {len(header)} columns ({', '.join(header)}), this row has {len(record)}",
+                "a text that holds commas, quotes or line breaks must stand in double quotes",
+                file=str(path),
+                line=line,
+            )
+        yield Row(dict(zip(header, record, strict=True)), str(path), line)
 
 
 def read_txt(path: Path) -> Iterator[Row]:
     """Each line that is not blank is a row with the one field `text`."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.isspace():
-                yield Row({"text": _decode(line, path, number).rstrip("\r\n")}, str(path), number)
+    for number, line in read_lines(path):
+        if not _blank(line):
+            yield Row({"text": line.rstrip("\r\n")}, str(path), number)
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
@@ -70,19 +63,27 @@ def read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    with readable(path), path.open("rb"):
+        pass  # pyarrow says less of a file that may not be read
+    number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            number = 0
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             for batch in file.iter_batches(batch_size=1000):
-                for values in batch.to_pylist():
+                for values in _values(batch, path, number):
                     number += 1
                     yield Row(values, str(path), number)
-    except pa.ArrowException as error:
-        raise DataError(f"this is no readable Parquet file: {error}", file=str(path)) from None
+    except (pa.ArrowException, OSError) as error:
+        after = f" after row {number}" if number else ""
+        said = str(error).strip().split("\n")[0].rstrip(".")
+        raise DataError(
+            f"this is no whole Parquet file: it cannot be read{after}: {said}",
+            "copy or write the file again; set ds_type where it is of another kind",
+            file=str(path),
+        ) from None
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".jsonl": read_jsonl,
+    ".jsonl": read_json,
     ".json": read_json,
     ".csv": read_csv,
     ".parquet": read_parquet,
@@ -91,116 +92,125 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 """By the end of a file's name."""
 
 
-def _decode(line: bytes, path: Path, number: int) -> str:
+def _blank(line: str) -> bool:
+    """Nothing but ASCII white space: other white space may be a row of text."""
+    return not line.strip(" \t\n\r\v\f")
+
+
+def _line_object(line: str, path: Path, number: int) -> dict[str, Any]:
+    content = line.rstrip("\r\n")
     try:
-        content = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(line, error.start, path, number) from None
-    return content.removeprefix("\ufeff") if number == 1 else content
+        values = decode(content)
+    except JsonFault as fault:
+        if number == 1 and fault.position is not None and fault.position >= len(content.rstrip()):
+            _refuse_one_object(path)
+        raise _broken(fault, content, path, number, _ONE_LINE) from None
+    return _object(values, path, number)
 
 
-def _decode_file(path: Path) -> str:
-    content = path.read_bytes()
+def _refuse_one_object(path: Path) -> None:
+    """A file that is a single object, laid out over several lines, has no broken JSON but no rows either."""
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(content, error.start, path, content.count(b"\n", 0, error.start) + 1) from None
-
-
-def _not_utf8(content: bytes, position: int, path: Path, line: int) -> DataError:
-    column = position - content.rfind(b"\n", 0, position)
-    message = f"not UTF-8: byte 0x{content[position]:02x} at column {column}"
-    return DataError(message, "save the file as UTF-8", file=str(path), line=line)
-
-
-def _json_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    try:
-        values = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise _broken(error.msg, path, number, error.pos + 1) from None
-    except RecursionError:
-        raise _broken("nested too deeply", path, number, 1) from None
-    return _checked(values, line, path, number)
-
-
-def _checked(values: Any, source: str, path: Path, number: int) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise DataError(f"expected an object {{...}}, found {describe(values)}", file=str(path), line=number)
-    # An escaped half of a surrogate pair is valid JSON but no text: no tokenizer can read it.
-    if "\\ud" in source.lower():
-        for field, value in values.items():
-            try:
-                json.dumps(value, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError:
-                raise DataError(
-                    "half of a surrogate pair (\\ud800 to \\udfff on its own) is no character",
-                    file=str(path),
-                    line=number,
-                    field=field,
-                ) from None
-    return values
+        value = decode(read_text(path))
+    except (JsonFault, DataError):
+        return
+    if isinstance(value, dict):
+        keys = ", ".join(map(repr, list(value)[:5]))
+        message = f"expected rows, found one object over several lines, with the keys {keys}"
+        hint = "write the rows as a list, [{...}, {...}], or each on a line of its own"
+        raise DataError(message, hint, file=str(path), line=1)
 
 
 def _list_items(content: str, path: Path) -> Iterator[Row]:
     """The objects of a JSON list, decoded one at a time so that each knows its line."""
-    decoder = json.JSONDecoder()
     position, line, counted = content.index("[") + 1, 1, 0
-    while True:
-        position = _skip_space(content, position)
+    position = skip_space(content, position)
+    while content[position : position + 1] != "]":
         line, counted = line + content.count("\n", counted, position), position
-        if content[position : position + 1] == "]":
-            break
         try:
-            values, end = decoder.raw_decode(content, position)
-        except json.JSONDecodeError as error:
-            raise _broken(error.msg, path, error.lineno, error.colno) from None
-        except RecursionError:
-            raise _broken("nested too deeply", path, line, 1) from None
-        yield Row(_checked(values, content[position:end], path, line), str(path), line)
-        position = _after_item(content, end, path)
-    rest = _skip_space(content, position + 1)
+            values, end = decode_at(content, position)
+            yield Row(_object(values, path, line), str(path), line)
+            position = _after_item(content, end)
+        except JsonFault as fault:
+            raise _broken(fault, content, path, line, _ONE_ITEM) from None
+    rest = skip_space(content, position + 1)
     if rest < len(content):
-        raise _broken_at(content, rest, "nothing may follow the list", path)
+        fault = JsonFault(f"nothing may follow the list, found {found_at(content, rest)}", rest)
+        raise _broken(fault, content, path, line, "one list holds all rows of a file")
 
 
-def _after_item(content: str, end: int, path: Path) -> int:
-    position = _skip_space(content, end)
+def _after_item(content: str, end: int) -> int:
+    position = skip_space(content, end)
     mark = content[position : position + 1]
     if mark == "]":
         return position
     if mark != ",":
-        raise _broken_at(content, position, "expected ',' or ']' after an item of the list", path)
-    following = _skip_space(content, position + 1)
+        raise JsonFault(f"expected ',' or ']' after a row, found {found_at(content, position)}", position)
+    following = skip_space(content, position + 1)
     if content[following : following + 1] == "]":
-        raise _broken_at(content, position, "no ',' may stand before ']'", path)
+        raise JsonFault("no ',' may stand before ']'", position)
     return following
 
 
-def _skip_space(content: str, position: int) -> int:
-    while content[position : position + 1] in {" ", "\n", "\r", "\t"}:
-        position += 1
-    return position
+def _object(values: Any, path: Path, line: int) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        message = f"expected an object {{...}}, found {describe(values)}"
+        raise DataError(message, "each row names its fields: {...}", file=str(path), line=line)
+    return values
 
 
-def _broken_at(content: str, position: int, message: str, path: Path) -> DataError:
-    line = content.count("\n", 0, position) + 1
-    return _broken(message, path, line, position - content.rfind("\n", 0, position))
+def _broken(fault: JsonFault, content: str, path: Path, line: int, hint: str) -> DataError:
+    """The fault at its own place; `content` begins at `line` where it is one line, else at line 1."""
+    if fault.position is None:
+        return DataError(fault.message, fault.hint, file=str(path), line=line, field=fault.key)
+    if "\n" in content:
+        line = content.count("\n", 0, fault.position) + 1
+    column = fault.position - content.rfind("\n", 0, fault.position)
+    return DataError(f"broken JSON: {fault.message}", hint, file=str(path), line=line, column=column)
 
 
-def _broken(message: str, path: Path, line: int, column: int) -> DataError:
-    return DataError(
-        f"broken JSON at column {column}: {message}",
-        "each row must be a whole JSON object",
-        file=str(path),
-        line=line,
-    )
+def _csv_records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line where each record begins, and its values; blank lines are no records."""
+    begins: list[int] = []
+    reader = csv.reader(_noting(read_lines(path), begins), strict=True)
+    while True:
+        begins.clear()
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            unclosed = "unexpected end of data" in str(error)
+            said = "a quote that opens in this row is never closed" if unclosed else str(error)
+            hint = 'a quote inside a text is written twice: "say ""hi"""'
+            line = begins[0] if unclosed else begins[-1]
+            raise DataError(f"broken CSV: {said}", hint, file=str(path), line=line) from None
+        if record is None:
+            return
+        if record:
+            yield begins[0], record
 
 
-def _csv_record(reader: Any, path: Path) -> list[str] | None:
+def _noting(lines: Iterator[tuple[int, str]], numbers: list[int]) -> Iterator[str]:
+    for number, line in lines:
+        numbers.append(number)
+        yield line
+
+
+def _values(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
+    """The rows of a batch. DataError at the first one that cannot be read, such as a text that is not UTF-8."""
     try:
-        for record in reader:
-            if record:
-                return record
-    except csv.Error as error:
-        raise DataError(f"broken CSV: {error}", file=str(path), line=reader.line_num) from None
-    return None
+        return batch.to_pylist()
+    except (ValueError, OverflowError):
+        pass
+    for number in range(len(batch)):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            try:
+                column[number].as_py()
+            except (ValueError, OverflowError) as error:
+                raise DataError(
+                    f"this value cannot be read: {error}",
+                    "write the file again",
+                    file=str(path),
+                    line=before + number + 1,
+                    field=name,
+                ) from None
+    raise AssertionError("each value can be read alone")

@@ -212,8 +212,9 @@ class Renderer:
             )
         # A template is a program and may fail in any way.
         except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise DataError(
-                f"the chat template refuses this conversation: {type(error).__name__}: {error}",
+                f"the chat template refuses this conversation: {said}",
                 "compare the roles and their order with what the template expects",
             ) from error
         return texts[0]
@@ -232,5 +233,5 @@ def _shape(conversation: Conversation) -> Any:
 def _called(message: Message) -> list[str]:
     """Names of the tools that a message calls."""
     calls = message.extra.get("tool_calls") or []
-    names = [call.get("function", call).get("name") for call in calls]
+    names = [(call.get("function") or call).get("name") for call in calls]
     return [name for name in names if isinstance(name, str)]

@@ -8,13 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from axo.data.content import readable
 from axo.data.readers import READERS
 from axo.data.rows import Row
 from axo.errors import DataError
+from axo.registry.registry import did_you_mean
 
 if TYPE_CHECKING:
     from axo.recipe.data import DatasetEntry
 
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""`data set` or `owner/data set`, as a hub names them."""
 _KIND_OF_DS_TYPE = {"csv": ".csv", "parquet": ".parquet"}
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -38,7 +42,8 @@ def read_rows(entry: DatasetEntry) -> Iterator[Row]:
             count += 1
             yield row
         if count == 0:
-            raise DataError("the file has no rows", file=str(file))
+            message = "the file is empty" if file.stat().st_size == 0 else "the file has no rows"
+            raise DataError(message, "write rows into it, or take it out of the data set", file=str(file))
 
 
 def source_files(entry: DatasetEntry) -> list[Path]:
@@ -51,6 +56,8 @@ def source_files(entry: DatasetEntry) -> list[Path]:
         if entry.split != "train":
             raise DataError(f"a single file has no split {entry.split!r}", "leave `split` out", file=str(path))
         files = [path]
+    elif not path.is_dir():
+        raise DataError("expected a file or a folder, found neither", "name a regular file", file=str(path))
     else:
         files = _named_files(path, entry) if entry.data_files else _folder_files(path, entry)
     for file in files:
@@ -59,11 +66,16 @@ def source_files(entry: DatasetEntry) -> list[Path]:
 
 
 def is_local(entry: DatasetEntry) -> bool:
-    """Whether the path is on this machine. DataError where it looks like a local path but nothing is there."""
+    """Whether the path is on this machine. DataError where only a local path can be meant but nothing is there."""
     path = Path(entry.path).expanduser()
-    if path.exists():
-        return True
-    if entry.path.startswith((".", "/", "~")) or path.suffix in READERS:
+    with readable(path):
+        if path.exists():
+            return True
+    if path.is_symlink():
+        raise DataError(f"this links to {path.readlink()}, which is not there", "mend the link", file=entry.path)
+    if "://" in entry.path:
+        raise DataError("an address cannot be read", "download the data and name its file or folder", file=entry.path)
+    if path.suffix in READERS or _HUB_NAME.fullmatch(entry.path) is None:
         raise DataError("there is no such file or folder", _nearby(path), file=entry.path)
     return False
 
@@ -88,6 +100,9 @@ def load_from_hub(entry: DatasetEntry) -> Any:
     import datasets
     from datasets.exceptions import DatasetsError
 
+    if isinstance(entry.name, list):
+        message = "a list of names cannot be read as one data set"
+        raise DataError(message, "write a data set for each name", file=entry.path)
     try:
         return datasets.load_dataset(
             entry.path, name=entry.name, data_files=entry.data_files, split=entry.split, revision=entry.revision
@@ -95,8 +110,8 @@ def load_from_hub(entry: DatasetEntry) -> Any:
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         first_line = str(error).strip().split("\n")[0]
         raise DataError(
-            f"no such file here, and loading it as a hub data set failed: {first_line}",
-            "check path, name, split and revision, and that the hub can be reached",
+            f"no such file or folder here, and loading it as a hub data set failed: {first_line}",
+            f"{_nearby(Path(entry.path))}; for a hub data set check path, name, split and revision, and the network",
             file=entry.path,
         ) from error
 
@@ -108,28 +123,45 @@ def _number_rows(dataset: Any, name: str) -> Iterator[Row]:
             number += 1
             yield Row(values, name, number)
     if number == 0:
-        raise DataError("the data set has no rows", file=name)
+        raise DataError("the data set has no rows", "choose another split or data set", file=name)
 
 
 def _named_files(folder: Path, entry: DatasetEntry) -> list[Path]:
     patterns = [entry.data_files] if isinstance(entry.data_files, str) else entry.data_files or []
     files: list[Path] = []
     for pattern in patterns:
-        found = sorted(file for file in folder.glob(pattern) if file.is_file())
+        try:
+            found = sorted(file for file in folder.glob(pattern) if _is_file(file))
+        except (ValueError, NotImplementedError):  # an absolute path, or ** inside a name
+            message = f"data_files {pattern!r} is no pattern of names below the folder"
+            raise DataError(message, 'as in "part-*.jsonl" or "2024/*.jsonl"', file=str(folder)) from None
         if not found:
-            raise DataError(f"no file matches data_files {pattern!r}", file=str(folder))
+            raise DataError(f"no file matches data_files {pattern!r}", _nearby(folder / pattern), file=str(folder))
         files += [file for file in found if file not in files]
     return files
 
 
+def _is_file(path: Path) -> bool:
+    """DataError for a link to nothing: rows that somebody counts on would be left out in silence."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(f"this links to {path.readlink()}, which is not there", "mend the link", file=str(path))
+    return path.is_file()
+
+
 def _folder_files(folder: Path, entry: DatasetEntry) -> list[Path]:
-    files = [file for file in sorted(folder.rglob("*")) if _is_data(file.relative_to(folder)) and file.is_file()]
+    with readable(folder):
+        names = sorted(item.name for item in folder.iterdir())
+    files = [file for file in sorted(folder.rglob("*")) if _is_data(file.relative_to(folder)) and _is_file(file)]
     if not files:
-        raise DataError(f"no data file in this folder (known: {', '.join(READERS)})", file=str(folder))
+        message = f"no data file in this folder (known: {', '.join(READERS)})"
+        raise DataError(message, f"it has {_listed(names)}" if names else "it is empty", file=str(folder))
     kinds = Counter(file.suffix for file in files)
     wanted = {".json", ".jsonl"} if entry.ds_type == "json" else {_KIND_OF_DS_TYPE.get(entry.ds_type or "")} - {None}
     if wanted:
         files = [file for file in files if file.suffix in wanted]
+        if not files:
+            message = f"no file of ds_type {entry.ds_type!r} in this folder"
+            raise DataError(message, f"it has {_listed(names)}", file=str(folder))
     elif len(kinds) > 1:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
         raise DataError(f"several kinds of files: {counts}", "choose with ds_type or data_files", file=str(folder))
@@ -158,12 +190,27 @@ def _is_data(file: Path) -> bool:
 
 def _check_plain_split(entry: DatasetEntry) -> None:
     if not entry.split.isidentifier():
-        raise DataError(f"split {entry.split!r}: only whole splits of local data can be read", file=entry.path)
+        message = f"split {entry.split!r}: only whole splits of local data can be read"
+        raise DataError(message, "write the rows that are meant into a file of their own", file=entry.path)
 
 
-def _nearby(path: Path) -> str | None:
+def _nearby(path: Path) -> str:
+    """What is there instead, the nearest name first."""
+    folder = next(parent for parent in path.parents if parent == Path(parent.anchor) or parent.is_dir())
     try:
-        names = sorted(item.name for item in path.parent.iterdir())
+        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
     except OSError:
-        return f"the folder {path.parent} does not exist either"
-    return f"{path.parent} has {', '.join(names[:8])}" if names else f"the folder {path.parent} is empty"
+        return f"the folder {folder} cannot be read"
+    if not names:
+        return f"the folder {folder} is empty"
+    near = did_you_mean(path.parts[len(folder.parts)], names)
+    there = f"{'the working directory' if folder == Path() else folder} has {_listed(names)}"
+    return f"{near} {there}" if near else there
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+    return f"{', '.join(names[:_NAMES_SHOWN])}{more}"
+
+
+_NAMES_SHOWN = 8

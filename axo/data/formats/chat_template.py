@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from axo.data.messages import Conversation, Message
 from axo.data.rows import Row, decoded, describe, optional_text, required
-from axo.errors import Finding, RecipeError
+from axo.errors import DataError, Finding, RecipeError
 from axo.registry.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DEFAULT_ROLES = {"user": ["human", "user"], "assistant": ["gpt", "assistant"], "system": ["system"], "tool": ["tool"]}
 _TEMPLATE_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
 """Roles that published chat templates read: always accepted as they are."""
+_CALL = 'as in {"type": "function", "function": {"name": "...", ...}}'
 
 
 class ChatTemplate:
@@ -38,11 +39,12 @@ class ChatTemplate:
         field = self._entry.field_messages
         found = decoded(row, required(row, field), field=field)
         if not isinstance(found, list) or not found:
-            raise row.error(f"expected a list of messages, found {describe(found)}", field=field)
+            raise row.error(f"expected a list of messages, found {describe(found)}", self._shape_hint(), field=field)
         messages = [self._message(row, item, f"{field}[{number}]") for number, item in enumerate(found)]
         messages = self._with_system(row, messages)
         if not messages:
-            raise row.error("no message is left without the system message", field=field)
+            hint = "remove the row, or set drop_system_message: false"
+            raise row.error("no message is left without the system message", hint, field=field)
         return Conversation(tuple(messages), self._tools(row))
 
     def example_rows(self, count: int) -> list[dict[str, Any]]:
@@ -64,40 +66,51 @@ class ChatTemplate:
 
     def _message(self, row: Row, item: Any, place: str) -> Message:
         if not isinstance(item, dict):
-            raise row.error(f"expected a message (an object), found {describe(item)}", field=place)
+            message = f"expected a message (an object), found {describe(item)}"
+            raise row.error(message, self._shape_hint(), field=place)
         extra = {key: value for key, value in item.items() if key not in self._taken and value is not None}
         extra |= {name: item[key] for name, key in self._keys.items() if item.get(key) is not None}
-        role = self._role(row, extra.pop("role", None), f"{place}.{self._keys['role']}")
+        role = self._role(row, item, extra.pop("role", None), place)
         if "tool_calls" in extra:
-            extra["tool_calls"] = _tool_calls(row, extra["tool_calls"], f"{place}.tool_calls")
+            key = self._keys.get("tool_calls", "tool_calls")
+            extra["tool_calls"] = _tool_calls(row, extra["tool_calls"], f"{place}.{key}")
         content = extra.pop("content", None)
         if not isinstance(content, str) and not (content is None and extra.get("tool_calls")):
-            raise self._no_content(row, item, f"{place}.{self._keys['content']}")
+            raise self._no_text(row, item, "content", "text", place)
         return Message(role, content, self._trained(row, item, place), extra)
 
-    def _role(self, row: Row, role: Any, place: str) -> str:
+    def _role(self, row: Row, item: dict[str, Any], role: Any, place: str) -> str:
         if not isinstance(role, str):
-            raise row.error(f"expected a role, found {describe(role)}", self._key_hint("role"), field=place)
+            raise self._no_text(row, item, "role", "a role", place)
         if role not in self._roles:
             near = did_you_mean(role, self._roles)
             known = f"known: {', '.join(self._roles)}; others are named with `roles: {{target: [names]}}`"
-            raise row.error(f"unknown role {role!r}", f"{near} {known}" if near else known, field=place)
+            hint = f"{near} {known}" if near else known
+            raise row.error(f"unknown role {role!r}", hint, field=f"{place}.{self._keys['role']}")
         return self._roles[role]
 
-    def _no_content(self, row: Row, item: dict[str, Any], place: str) -> Exception:
-        key = self._keys["content"]
+    def _no_text(self, row: Row, item: dict[str, Any], name: str, wanted: str, place: str) -> DataError:
+        """The fault of a message whose role or content is missing or no text."""
+        key = self._keys[name]
         if key not in item:
-            return row.error("this field is missing", self._key_hint("content"), field=place)
-        return row.error(f"expected text, found {describe(item[key])}", field=place)
+            there = f"the message has {', '.join(map(str, item)) or 'no field'}; {self._key_hint(name)}"
+            return row.error("this field is missing", there, field=f"{place}.{key}")
+        hint = "write it as one text in quotes, or remove the row"
+        return row.error(f"expected {wanted}, found {describe(item[key])}", hint, field=f"{place}.{key}")
 
     def _key_hint(self, name: str) -> str:
         return f"where messages have another key for it, say so with message_property_mappings: {{{name}: KEY}}"
+
+    def _shape_hint(self) -> str:
+        role, content = self._keys["role"], self._keys["content"]
+        return f'a row is {{"{self._entry.field_messages}": [{{"{role}": "user", "{content}": "..."}}, ...]}}'
 
     def _trained(self, row: Row, item: dict[str, Any], place: str) -> bool | None:
         key = self._entry.message_field_training
         value = None if key is None else item.get(key)
         if value is not None and not isinstance(value, bool):
-            raise row.error(f"expected true or false, found {describe(value)}", field=f"{place}.{key}")
+            message = f"expected true or false, found {describe(value)}"
+            raise row.error(message, "write true, false or null, without quotes", field=f"{place}.{key}")
         return value
 
     def _with_system(self, row: Row, messages: list[Message]) -> list[Message]:
@@ -119,7 +132,9 @@ class ChatTemplate:
         if not tools:
             return None
         if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
-            raise row.error(f"expected a list of objects, found {describe(tools)}", field=field)
+            message = f"expected a list of objects, found {describe(tools)}"
+            hint = "give the functions as [{...}], or set field_tools to a column of another name"
+            raise row.error(message, hint, field=field)
         return [_with_object(row, tool, "parameters", f"{field}[{number}]") for number, tool in enumerate(tools)]
 
 
@@ -141,14 +156,17 @@ def _property_keys(entry: DatasetEntry) -> dict[str, str]:
 
 def _tool_calls(row: Row, calls: Any, place: str) -> list[dict[str, Any]]:
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise row.error(f"expected a list of tool calls (objects), found {describe(calls)}", field=place)
+        raise row.error(f"expected a list of tool calls (objects), found {describe(calls)}", _CALL, field=place)
     return [_with_object(row, call, "arguments", f"{place}[{number}]") for number, call in enumerate(calls)]
 
 
 def _with_object(row: Row, item: dict[str, Any], name: str, place: str) -> dict[str, Any]:
     """`item` with the `name` inside it (or inside its `function`) as an object where it was JSON in a string."""
-    if isinstance(item.get("function"), dict):
-        return {**item, "function": _with_object(row, item["function"], name, f"{place}.function")}
+    function = item.get("function")
+    if isinstance(function, dict):
+        return {**item, "function": _with_object(row, function, name, f"{place}.function")}
+    if function is not None:
+        raise row.error(f"expected an object, found {describe(function)}", _CALL, field=f"{place}.function")
     if isinstance(item.get(name), str):
         return {**item, name: decoded(row, item[name], field=f"{place}.{name}")}
     return item

@@ -10,6 +10,8 @@ from axo.data.rows import Row, describe, required
 if TYPE_CHECKING:
     from axo.recipe.data import DatasetEntry
 
+_SHAPE = 'a row is {"segments": [{"text": "...", "label": false}, {"text": "...", "label": true}]}'
+
 
 class InputOutput:
     keys: ClassVar[tuple[str, ...]] = ()
@@ -21,20 +23,21 @@ class InputOutput:
         """The row's segments; special tokens stand where the row writes them."""
         segments = required(row, "segments")
         if not isinstance(segments, list) or not segments:
-            raise row.error(f"expected a list of segments, found {describe(segments)}", field="segments")
+            raise row.error(f"expected a list of segments, found {describe(segments)}", _SHAPE, field="segments")
         parts = tuple(self._part(row, number, segment) for number, segment in enumerate(segments))
         return Segments(parts, add_bos=False, add_eos=False)
 
     def _part(self, row: Row, number: int, segment: Any) -> tuple[str, bool]:
         place = f"segments[{number}]"
         if not isinstance(segment, dict):
-            raise row.error(f"expected an object with text and label, found {describe(segment)}", field=place)
-        content, label = segment.get("text"), segment.get("label")
-        if not isinstance(content, str):
-            raise row.error(f"expected text, found {describe(content)}", field=f"{place}.text")
-        if not isinstance(label, bool):
-            raise row.error(f"expected true or false, found {describe(label)}", field=f"{place}.label")
-        return content, label or self._train_on_inputs
+            raise row.error(f"expected an object with text and label, found {describe(segment)}", _SHAPE, field=place)
+        for name, wanted, type_ in (("text", "text", str), ("label", "true or false", bool)):
+            if name not in segment:
+                raise row.error("this field is missing", _SHAPE, field=f"{place}.{name}")
+            if not isinstance(segment[name], type_):
+                message = f"expected {wanted}, found {describe(segment[name])}"
+                raise row.error(message, _SHAPE, field=f"{place}.{name}")
+        return segment["text"], segment["label"] or self._train_on_inputs
 
     def example_rows(self, count: int) -> list[dict[str, Any]]:
         return [

@@ -248,10 +248,13 @@ def test_a_wrong_row_is_refused_with_file_line_and_field(
 
 
 FILES = {
-    "broken JSON": (b'{"text": "a"}\n{"text": \n{"text": "b"}\n', "rows.jsonl:2: broken JSON at column 10"),
-    "not UTF-8": (b'{"text": "a"}\n{"text": "caf\xe9"}\n', "rows.jsonl:2: not UTF-8: byte 0xe9 at column 14"),
+    "broken JSON": (b'{"text": "a"}\n{"text": \n{"text": "b"}\n', "rows.jsonl:2:10: broken JSON"),
+    "not UTF-8": (
+        b'{"text": "a"}\n{"text": "caf\xe9"}\n',
+        "rows.jsonl:2:14: expected text in UTF-8, found the byte 0xe9",
+    ),
     "no object": (b'{"text": "a"}\n"text"\n', "rows.jsonl:2: expected an object"),
-    "empty": (b"", "rows.jsonl: the file has no rows"),
+    "empty": (b"", "rows.jsonl: the file is empty"),
 }
 
 
@@ -287,7 +290,7 @@ def test_a_conversation_that_the_template_refuses_is_named(prepare_rows: Callabl
 def test_a_set_without_a_trained_token_is_refused(prepare_rows: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="no token of this data set would be trained") as refused:
         prepare_rows(CHAT, type="chat_template", entry={"roles_to_train": ["tool"]}, sequence_len=4096)
-    assert "3 without a trained token" in refused.value.message
+    assert "of its 3 rows, 3 have no trained token" in refused.value.message
     with pytest.raises(DataError, match="3 are longer than sequence_len"):
         prepare_rows(CHAT, type="chat_template", sequence_len=3)
 
@@ -440,6 +443,15 @@ def test_what_a_killed_run_left_is_cleared_away(prepare_rows: Callable[..., Any]
     assert not second.from_cache
     assert samples(open_store(second.path)) == reference
     assert left_behind(tmp_path / "prepared") == [first.key]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b'{"reports": [{"rows": 1}]}', b"\xff"])
+def test_a_store_whose_description_is_damaged_is_made_again(damaged: bytes, prepare_rows: Callable[..., Any]) -> None:
+    first = prepare_rows(ALPACA, type="alpaca")
+    (first.path / "axo.json").write_bytes(damaged)
+    second = prepare_rows(ALPACA, type="alpaca")
+    assert not second.from_cache
+    assert (second.key, second.reports) == (first.key, first.reports)
 
 
 def test_data_that_changes_while_it_is_read_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ REFUSED = {
     "a missing file": ("missing.jsonl", {}, "no such file"),
     "a missing file by its ending": ("nowhere/at/all.csv", {}, "no such file"),
     "an unknown kind": ("x.weird", {}, "unknown kind of file '.weird'"),
-    "an empty file": ("empty.jsonl", {}, "no rows"),
+    "an empty file": ("empty.jsonl", {}, "the file is empty"),
     "a file of blank lines": ("blank.txt", {}, "no rows"),
     "a header alone": ("header.csv", {}, "no rows"),
     "an empty list": ("list.json", {}, "no rows"),
@@ -79,6 +80,16 @@ REFUSED = {
     "a folder without data": ("void", {}, "no data file"),
     "a split that no file has": ("named", {"split": "test"}, "no file of split 'test'"),
     "data_files that match nothing": ("named", {"data_files": "z*"}, "no file matches data_files 'z*'"),
+    "data_files with an absolute path": ("named", {"data_files": "/x.jsonl"}, "no pattern of names below the folder"),
+    "a ds_type that no file has": ("named", {"ds_type": "csv"}, "no file of ds_type 'csv'"),
+    "a missing folder": ("nowhere/at/all", {}, "no such file or folder"),
+    "a missing folder by its slash": ("nowhere/", {}, "no such file or folder"),
+    "a missing folder with a space": ("my data", {}, "no such file or folder"),
+    "an address": ("https://example.org/rows.jsonl", {}, "an address cannot be read"),
+    "a link to nothing": ("broken", {}, "this links to gone.jsonl, which is not there"),
+    "a link to nothing in a folder": ("linked", {}, "this links to gone.jsonl, which is not there"),
+    "neither file nor folder": ("pipe", {}, "expected a file or a folder, found neither"),
+    "a name that is too long": ("x" * 5000, {}, "cannot be read"),
 }
 
 
@@ -92,12 +103,31 @@ def test_a_source_that_gives_no_rows_is_refused(name: str, tmp_path: Path, monke
     for file, content in files.items():
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text(content)
+    (tmp_path / "linked").mkdir()
+    for link in ("broken", "linked/b.jsonl"):
+        (tmp_path / link).symlink_to("gone.jsonl")
+    os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     path, keys, says = REFUSED[name]
     with pytest.raises(DataError) as refused:
         read(path, **keys)
     assert says in refused.value.message
     assert refused.value.file is not None
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("path", ["rows.josnl", "sets/rows.jsonl", "./row.jsonl", "a/b/rows.jsonl", "~/no/rows.jsonl"])
+def test_what_is_missing_is_told_with_what_is_there(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rows.jsonl").write_text("")
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(DataError) as refused:
+        read(path, ds_type="json")
+    assert refused.value.file == path
+    assert "rows.jsonl, set" in str(refused.value.hint)
+    if path in ("rows.josnl", "./row.jsonl"):
+        assert "did you mean 'rows.jsonl'?" in str(refused.value.hint)
 
 
 def test_a_hub_name_is_loaded_by_datasets_with_all_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:

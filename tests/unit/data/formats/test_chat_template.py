@@ -115,7 +115,9 @@ WRONG = {
     "messages a number": ({"messages": 3}, "messages", "the number 3"),
     "messages broken JSON": ({"messages": "[{"}, "messages", "expected JSON"),
     "a message that is text": ({"messages": [USER, "Ho"]}, "messages[1]", "found text 'Ho'"),
-    "no role": ({"messages": [{"content": "Hi"}]}, "messages[0].role", "found null"),
+    "no role": ({"messages": [{"content": "Hi"}]}, "messages[0].role", "missing"),
+    "role null": ({"messages": [{"role": None, "content": "Hi"}]}, "messages[0].role", "expected a role, found null"),
+    "role a number": ({"messages": [{"role": 1, "content": "Hi"}]}, "messages[0].role", "found the number 1"),
     "an unknown role": ({"messages": [{"role": "asistant", "content": "x"}]}, "messages[0].role", "unknown role"),
     "no content": ({"messages": [USER, {"role": "assistant"}]}, "messages[1].content", "missing"),
     "content null": ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "found null"),
@@ -130,6 +132,13 @@ WRONG = {
         "messages[0].tool_calls[0].function.arguments",
         "expected JSON",
     ),
+    "a tool call that is no object": (
+        {"messages": [{**USER, "tool_calls": [{"function": "add"}]}]},
+        "messages[0].tool_calls[0].function",
+        "expected an object, found text 'add'",
+    ),
+    "half a character in JSON": ({"messages": '[{"role": "user", "content": "\\ud83d"}]'}, "messages", "surrogate"),
+    "messages nested too deeply": ({"messages": "[" * 100_000}, "messages", "nested too deeply"),
     "system a number": ({"messages": [USER], "system": 5}, "system", "expected text"),
     "only a system message, dropped": ({"messages": [{"role": "system", "content": "x"}]}, "messages", "no message"),
 }
@@ -143,6 +152,7 @@ def test_a_wrong_row_is_refused_with_file_line_and_field(name: str) -> None:
     assert (refused.value.file, refused.value.line, refused.value.field) == ("x.jsonl", 7, field)
     assert says in refused.value.message
     assert refused.value.message.startswith(f"x.jsonl:7:{field}: ")
+    assert refused.value.hint
 
 
 def test_a_role_that_is_nearly_right_is_suggested() -> None:
