@@ -1,0 +1,157 @@
+"""How large the data is and how many steps it makes, before a row of it is tokenised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from axo.plan import steps as formulas
+from axo.plan.estimate_files import FileEstimate, estimate_file
+
+if TYPE_CHECKING:
+    from axo.plan.plan import BatchPlan
+    from axo.recipe.data import DataSection, DatasetEntry
+    from axo.recipe.run import RunSection
+
+BYTES_PER_TOKEN = 4
+"""A rule of thumb for English text and large vocabularies ("1 token ~= 4 chars in English", OpenAI's help page on
+tokens); other languages, code, digits and small vocabularies have fewer bytes a token."""
+CHUNKED_TYPES = frozenset({"completion"})
+"""Data set types whose long rows become several samples instead of being dropped."""
+
+Certainty = Literal["exact", "at most", "about"]
+
+
+@dataclass(frozen=True)
+class SetEstimate:
+    path: str
+    chunked: bool
+    """Long rows become several samples."""
+    files: tuple[FileEstimate, ...]
+    """() for a data set of a hub, of which nothing is known."""
+
+    @property
+    def num_bytes(self) -> int | None:
+        return _sum(file.num_bytes for file in self.files)
+
+    @property
+    def rows(self) -> int | None:
+        return _sum(file.rows for file in self.files)
+
+    @property
+    def text_bytes(self) -> int | None:
+        return _sum(file.text_bytes for file in self.files)
+
+    @property
+    def exact(self) -> bool:
+        return self.rows is not None and all(file.exact for file in self.files)
+
+
+@dataclass(frozen=True)
+class DataEstimate:
+    sets: tuple[SetEstimate, ...]
+
+    @property
+    def rows(self) -> int | None:
+        return _sum(one.rows for one in self.sets)
+
+    @property
+    def tokens(self) -> int | None:
+        """About: text bytes / BYTES_PER_TOKEN, without what a chat template adds."""
+        text_bytes = _sum(one.text_bytes for one in self.sets)
+        return None if text_bytes is None else ceil(text_bytes / BYTES_PER_TOKEN)
+
+    @property
+    def exact(self) -> bool:
+        """Whether `rows` is."""
+        return self.rows is not None and all(one.exact for one in self.sets)
+
+
+@dataclass(frozen=True)
+class StepsEstimate:
+    """Optimizer steps; None where nothing can be said."""
+
+    steps_per_epoch: int | None
+    total_steps: int | None
+    per_epoch_is: Certainty
+    total_is: Certainty
+    train_rows: int | None = None
+    """Rows that are not held out for evaluation, before any is dropped."""
+
+    @property
+    def exact(self) -> bool:
+        return self.total_steps is not None and self.total_is == "exact"
+
+
+def estimate_data(
+    entries: Iterable[DatasetEntry], *, files_of: Callable[[DatasetEntry], Sequence[tuple[Path, str]]]
+) -> DataEstimate:
+    """Figures of data sets; `files_of` gives each local file with its kind (".jsonl", ".csv", ...), and nothing for a
+    data set of a hub. A file that cannot be read makes figures unknown; preparing the data says what is wrong."""
+    sets = [
+        SetEstimate(entry.path, _is_chunked(entry), tuple(estimate_file(path, kind) for path, kind in files_of(entry)))
+        for entry in entries
+    ]
+    return DataEstimate(tuple(sets))
+
+
+def estimate_steps(data: DataEstimate, *, section: DataSection, batch: BatchPlan, run: RunSection) -> StepsEstimate:
+    """Without packing the number is an upper bound, as rows that are too long, too short or untrained are dropped;
+    with packing, or with rows cut into several samples, it is about right. `max_steps` makes the total exact."""
+    train = _train_rows(data, section)
+    packs = None if train is None else _packs(data, train, section, batch)
+    bound: Certainty = "at most"
+    if batch.sample_packing or not data.exact or any(one.chunked for one in data.sets):
+        bound = "about"
+    per_epoch = None if packs is None else formulas.steps_per_epoch(packs, packs_per_step=batch.packs_per_step)
+    if run.max_steps is not None:
+        return StepsEstimate(per_epoch, run.max_steps, bound, "exact", train)
+    if per_epoch is None:
+        return StepsEstimate(None, None, bound, bound, train)
+    total = formulas.total_steps(per_epoch=per_epoch, num_epochs=run.num_epochs, max_steps=None)
+    return StepsEstimate(per_epoch, total, bound, bound, train)
+
+
+def _is_chunked(entry: DatasetEntry) -> bool:
+    return isinstance(entry.type, str) and entry.type in CHUNKED_TYPES
+
+
+def _train_rows(data: DataEstimate, section: DataSection) -> int | None:
+    """Rows less those held out, as axo/data/order.py splits them; None where none would be left."""
+    if data.rows is None:
+        return None
+    share = section.val_set_size
+    left = data.rows - (int(share) if share >= 1 else ceil(data.rows * share))
+    return left if left > 0 else None
+
+
+def _packs(data: DataEstimate, train: int, section: DataSection, batch: BatchPlan) -> int | None:
+    """Rows of an epoch, as if every pack could be filled and all rows of a data set were of one length."""
+    assert data.rows is not None
+    kept = train / data.rows
+    if batch.sample_packing:
+        if data.tokens is None:
+            return None
+        filled = max(1, ceil(kept * data.tokens / section.sequence_len))
+        return filled if any(one.chunked for one in data.sets) else min(filled, train)
+    if not any(one.chunked for one in data.sets):
+        return train
+    samples = _sum(_samples(one, section.sequence_len) for one in data.sets)
+    return None if samples is None else max(1, ceil(kept * samples))
+
+
+def _samples(one: SetEstimate, sequence_len: int) -> int | None:
+    if not one.chunked or not one.rows:
+        return one.rows
+    if one.text_bytes is None:
+        return None
+    return one.rows * max(1, ceil(one.text_bytes / BYTES_PER_TOKEN / one.rows / sequence_len))
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """None where one is not known, and of nothing."""
+    known = list(values)
+    return None if not known or None in known else sum(value for value in known if value is not None)
