@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from axo.cli.complete import recipe_files
 from axo.errors import RecipeError
 from axo.log import LOG
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from axo.recipe.read import LoadedRecipe
 
 RecipePath = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="YAML recipe; any of its keys may follow as --key value.")
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="YAML recipe; any of its keys may follow as --key value.", autocompletion=recipe_files
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]

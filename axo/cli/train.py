@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json, show_plan
+from axo.cli.common import Debug, Json, RecipePath, chosen, load_recipe, located, print_json, show_plan
 from axo.log import LOG
+
+if TYPE_CHECKING:
+    from axo.workflows.sweep import Ending, SweepRun
+
+LISTED = 50
+"""Runs of a sweep that are named before it starts."""
 
 
 def train(
     ctx: typer.Context,
     recipe: RecipePath,
+    sweep: Annotated[
+        str | None,
+        typer.Option("--sweep", metavar="FILE", help="YAML file of lists of values: train every combination of them."),
+    ] = None,
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Run the same code at tiny size: no network, no data, minutes to seconds.")
     ] = False,
@@ -24,8 +37,12 @@ def train(
 
     Reads the recipe, its data and base_model. Writes output_dir: checkpoints, the trained adapter or model with its
     tokenizer, metrics.jsonl, recipe.yaml, plan.json, manifest.json; and prepared data to dataset_prepared_path.
-    The same command goes on with a run that was stopped (exit code 75) or died."""
+    The same command goes on with a run that was stopped (exit code 75) or died. With --sweep each combination is a run
+    of its own in output_dir/sweep0001, sweep0002, ...; the exit code is that of the first one that failed."""
     del debug
+    if sweep is not None:
+        _sweep(chosen(recipe), sweep, ctx.args, smoke=smoke, fresh=fresh, json=json)
+        return
     loaded = load_recipe(recipe, ctx.args)
     if smoke:
         from axo.workflows.smoke import smoke as run_smoke
@@ -42,11 +59,89 @@ def train(
     if trained.kind == "finished":
         LOG.info("finished already: %s (--fresh starts over)", trained.output_dir)
     else:
-        LOG.info("next: %s", _next(recipe, adapter=loaded.recipe.adapters.adapter))
+        kept = "://" in recipe  # what the run was made from lies in its folder
+        LOG.info("next: %s", _next(f"{trained.output_dir}/recipe.yaml" if kept else recipe, loaded.recipe.adapters))
     if json:
         print_json({"output_dir": trained.output_dir, "total_steps": trained.total_steps, "start": trained.kind})
 
 
-def _next(recipe: str, *, adapter: str | None) -> str:
+def _next(recipe: str, section: Any) -> str:
     ask = f'axo inference {recipe} "..."'
-    return f"axo merge-lora {recipe}, or {ask}" if adapter else ask
+    return f"axo merge-lora {recipe}, or {ask}" if section.adapter else ask
+
+
+def _sweep(recipe: str, sweep: str, overrides: Sequence[str], *, smoke: bool, fresh: bool, json: bool) -> None:
+    from axo.workflows.sweep import read_runs, smoke_runs, train_runs
+
+    runs = read_runs(recipe, sweep, overrides=overrides)
+    _announce(runs)
+    if smoke:
+        endings = smoke_runs(runs, show_plan=show_plan, show=LOG.info)
+    else:
+        endings = train_runs(runs, fresh=fresh, show_plan=show_plan, show=LOG.info)
+    _show_endings(endings)
+    if json:
+        print_json({"output_dir": runs[0].folder.parent, "runs": [_answer(ending) for ending in endings]})
+    failed = next((ending for ending in endings if ending.status == "failed"), None)
+    if failed is not None:
+        raise typer.Exit(failed.exit_code)
+    if not smoke:
+        best = min(endings, key=_rank).run
+        LOG.info("next: %s", _next(f"{best.folder}/recipe.yaml", best.loaded.recipe.adapters))
+
+
+def _announce(runs: Sequence[SweepRun]) -> None:
+    for note in dict.fromkeys(note for run in runs for note in run.loaded.notes):
+        LOG.info("note: %s", note)
+    LOG.info("sweep: %d runs, one after another, into %s:", len(runs), runs[0].folder.parent)
+    for run in runs[:LISTED]:
+        LOG.info("  %s: %s", run.name, run.combination)
+    if len(runs) > LISTED:
+        LOG.info("  and %d more", len(runs) - LISTED)
+
+
+def _rank(ending: Ending) -> tuple[bool, float, float]:
+    """Lowest evaluation loss first, then lowest loss; what failed last."""
+    losses = (math.inf if loss is None or math.isnan(loss) else loss for loss in (ending.eval_loss, ending.loss))
+    evaluated, trained = losses
+    return (ending.status == "failed", evaluated, trained)
+
+
+def _show_endings(endings: Sequence[Ending]) -> None:
+    """The best first, on stderr: a table on a terminal, plain lines elsewhere."""
+    columns = ("run", "settings", "eval loss", "loss", "step", "status")
+    rows = [_row(ending) for ending in sorted(endings, key=_rank)]
+    if not sys.stderr.isatty():
+        LOG.info("sweep, best first:")
+        for row in rows:
+            figures = [f"{name} {text}" for name, text in zip(columns[2:-1], row[2:-1], strict=True) if text]
+            LOG.info("  %s: %s", row[0], "; ".join((row[1], *figures, row[-1])))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Sweep, best first", title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for ending, row in zip(sorted(endings, key=_rank), rows, strict=True):
+        table.add_row(*row, style="red" if ending.status == "failed" else None)
+    Console(stderr=True).print(table)
+
+
+def _row(ending: Ending) -> tuple[str, ...]:
+    figures = ("" if loss is None else f"{loss:.4f}" for loss in (ending.eval_loss, ending.loss))
+    status = "finished" if ending.error is None else f"failed: {ending.error.splitlines()[0]}"
+    return (ending.run.name, str(ending.run.combination), *figures, str(ending.step or ""), status)
+
+
+def _answer(ending: Ending) -> dict[str, Any]:
+    return {
+        "name": ending.run.name,
+        "settings": ending.run.combination.settings,
+        "output_dir": ending.run.folder,
+        "status": ending.status,
+        "step": ending.step,
+        "loss": ending.loss,
+        "eval_loss": ending.eval_loss,
+        "error": ending.error,
+    }

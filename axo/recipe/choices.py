@@ -47,7 +47,8 @@ class Groups:
         for first, second in combinations(self.all, 2):
             for key, other in dict.fromkeys(product(_keys(first), _keys(second))):
                 if overlap(key, other):
-                    self._refuse(other, f"is in the list of {key} already", "give it once")
+                    line = next(choice.lines.get(other) for choice in second if other in choice.settings)
+                    self._refuse(other, f"is in the list of {key} already", "give it once", line)
         for group in self.all:
             self._check_repeats(group)
         if self._faults:

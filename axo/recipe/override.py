@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from axo.errors import Finding, RecipeError
+from axo.recipe.describe import found_text
 from axo.recipe.parse import parse_value
 from axo.recipe.recipe import is_switch, owner_of
 from axo.recipe.renamed import SWITCHES, other_names
@@ -83,7 +84,9 @@ def _parse_first(rest: list[str]) -> Override | Finding:
     """Takes one option off the front of `rest`."""
     argument = rest.pop(0)
     if not _OPTION.match(argument):
-        return _refused("", f"found {argument!r}, expected an option", "write --learning-rate 1e-4 or --set key=value")
+        return _refused(
+            "", f"found {found_text(argument)}, expected an option", "write --learning-rate 1e-4 or --set key=value"
+        )
     name, equals, text = argument[2:].partition("=")
     if name == "set":
         return _parse_assignment(text if equals else rest.pop(0) if rest else "")
@@ -102,7 +105,9 @@ def _parse_first(rest: list[str]) -> Override | Finding:
 def _parse_assignment(text: str) -> Override | Finding:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        return _refused("", f"found --set {text!r}, expected --set key=value", "e.g. --set datasets.0.path=x.jsonl")
+        return _refused(
+            "", f"found --set and {found_text(text)}, expected --set key=value", "e.g. --set datasets.0.path=x.jsonl"
+        )
     return Override(key, parse_value(value))
 
 

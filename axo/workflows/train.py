@@ -22,6 +22,7 @@ from axo.recipe.write import dump_flat
 from axo.train import output_dir
 from axo.train.checkpoint import clear_leftovers, write_json
 from axo.train.job import Job
+from axo.workflows.facts import check_written
 from axo.workflows.prepare import Preparation, prepare_run
 
 RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
@@ -45,6 +46,7 @@ def train(
         message = "training cannot go on from a trained adapter yet"
         hint = "leave it out to start a new one; merge-lora, inference and evaluate do read it"
         raise RecipeError([Finding("lora_model_dir", message, hint)])
+    check_written(loaded)
     folder = Path(recipe.run.output_dir)
     with output_dir.locked(folder):
         prepared = prepare_run(recipe, show=show)
