@@ -9,10 +9,15 @@ import typer
 from typer.core import TyperCommand
 
 from axo import __version__, log
+from axo.cli.doctor import doctor
+from axo.cli.common import print_json
 from axo.cli.evaluate import evaluate
+from axo.cli.explain import explain
 from axo.cli.inference import inference
+from axo.cli.init import init
 from axo.cli.merge_lora import merge_lora
 from axo.cli.preprocess import preprocess
+from axo.cli.schema import schema
 from axo.cli.tiny_model import tiny_model
 from axo.cli.train import train
 from axo.cli.validate import validate
@@ -23,7 +28,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,  # plain help: rich would double the start-up
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 
 
@@ -41,10 +45,26 @@ class _RecipeCommand(TyperCommand):
         ctx.args = [*keys, *ctx.args]
         return ctx.args
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        own = super().shell_complete(ctx, "--")
+        if not own:
+            return []
+        from axo.cli.complete import recipe_keys, words_of
 
-for verb in (train, preprocess, validate, evaluate, inference, merge_lora):
+        item = type(own[0])  # typer's own class is private
+        if incomplete.startswith("-"):
+            keys = [item(option, help=text) for option, text in recipe_keys(incomplete)]
+            return [*(option for option in own if option.value.startswith(incomplete)), *keys]
+        last = ctx.args[-1] if ctx.args else ""
+        return [item(word) for word in words_of(last, incomplete)] if last.startswith("--") else []
+
+
+for verb in (train, preprocess, validate, explain, evaluate, inference, merge_lora):
     app.command(cls=_RecipeCommand)(verb)
 app.command()(tiny_model)
+app.command()(doctor)
+app.command()(schema)
+app.command()(init)
 
 
 @app.callback(invoke_without_command=True)
@@ -56,16 +76,22 @@ def root(version: bool = typer.Option(False, "--version", help="Print the versio
 
 
 def main() -> None:
-    """Run the command line; a fault that a user can cause becomes its text on stderr and its exit code."""
+    """Run the command line; a fault that a user can cause becomes its text on stderr and its exit code, and under
+    `--json` one line on stdout too."""
     try:
         app()
-    except AxoError as error:
+    except (AxoError, OSError) as error:  # an OSError: a folder that cannot be written, a disk that is full
         if "--debug" in sys.argv:
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a folder that cannot be written, a disk that is full
-        if "--debug" in sys.argv:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(AxoError.exit_code)
+        if "--json" in sys.argv:
+            print_json(_failure(error))
+        sys.exit(error.exit_code if isinstance(error, AxoError) else AxoError.exit_code)
+
+
+def _failure(error: AxoError | OSError) -> dict[str, Any]:
+    if not isinstance(error, AxoError):
+        error = AxoError(str(error))
+    findings = [vars(finding) for finding in error.findings]
+    answer = {"kind": type(error).__name__, "exit_code": error.exit_code, "message": error.message, "hint": error.hint}
+    return {"valid": False, "findings": findings, "error": answer}

@@ -12,20 +12,14 @@ def validate(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug: 
 
     Reads the recipe and, where base_model is a folder, its config.json. Writes nothing."""
     del debug
-    from axo.errors import RecipeError
     from axo.plan.resolve import resolve
     from axo.workflows.facts import find_facts
 
-    try:
-        loaded = load_recipe(recipe, ctx.args)
-        with located(loaded):
-            plan = resolve(loaded.recipe, find_facts(loaded.recipe))
-    except RecipeError as error:
-        if json:
-            print_json({"valid": False, "findings": [vars(finding) for finding in error.findings]})
-        raise
+    loaded = load_recipe(recipe, ctx.args)
+    with located(loaded):
+        plan = resolve(loaded.recipe, find_facts(loaded.recipe, recipe_folder=loaded.path.parent))
     if json:
         print_json({"valid": True, "findings": [], "plan": plan.model_dump(mode="json")})
         return
     show_plan(plan)
-    print(f"{loaded.path}: valid")
+    print(f"{loaded.source.file}: valid")
