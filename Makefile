@@ -11,7 +11,7 @@ STAMP = $(VENV)/.installed-$(EXTRAS)
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest
 
-.PHONY: quickstart test test-full test-gpu check format bench install clean
+.PHONY: quickstart test test-full test-gpu check format docs bench install clean
 
 quickstart: $(STAMP)
 	$(BIN)/python -m axo.workflows.quickstart
@@ -35,8 +35,14 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# The reference page and the schema are made of the source; a test compares them with it.
+docs: $(STAMP)
+	$(BIN)/axo schema --format markdown --output docs/recipe.md
+	$(BIN)/axo schema --output recipes/recipe.schema.json
+
 bench: $(STAMP)
 	$(BIN)/python benchmarks/help.py
+	$(BIN)/python benchmarks/validate.py
 	$(BIN)/python benchmarks/loop.py
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/first_step.py

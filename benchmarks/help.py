@@ -1,4 +1,4 @@
-"""Start-up of the command line: the whole process of `axo --help`, against an interpreter that does nothing."""
+"""Start-up of the command line: `axo --help` and the help of every verb, against an interpreter that does nothing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 
-from measure import Target, parser, report
+from measure import Target, heavy_modules, parser, report, whole_process
 
 BOUND_SECONDS = 0.15
-HEAVY = {"torch", "transformers", "datasets", "peft", "numpy", "pyarrow", "tokenizers", "safetensors"}
+VERB_BOUND_SECONDS = 0.2
+AXO = str(Path(sys.executable).with_name("axo"))
 
 
 def main() -> int:
     options = parser(__doc__)
     options.add_argument("--runs", type=int, default=20)
     arguments = options.parse_args()
-    command = [str(Path(sys.executable).with_name("axo")), "--help"]
-    seconds: dict[str, list[float]] = {"help": [], "nothing": []}
-    for _ in range(arguments.runs):  # interleaved, so that both see the same load
-        seconds["help"].append(whole_process(command))
-        seconds["nothing"].append(whole_process([sys.executable, "-c", ""]))
-    heavy = heavy_modules()
+    commands = {"help": [AXO, "--help"], "nothing": [sys.executable, "-c", ""]}
+    commands |= {verb: [AXO, verb, "--help"] for verb in verbs()}
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(arguments.runs):  # interleaved, so that all see the same load
+        for name, command in commands.items():
+            seconds[name].append(whole_process(command))
+    slowest = max(
+        (name for name in commands if name not in ("help", "nothing")), key=lambda name: median(seconds[name])
+    )
+    heavy = heavy_modules(["--help"])
     return report(
         "help",
         figures={
@@ -31,30 +35,23 @@ def main() -> int:
             "axo --help, fastest (s)": min(seconds["help"]),
             "python -c '', median (s)": median(seconds["nothing"]),
             "ratio": median(seconds["help"]) / median(seconds["nothing"]),
+            "verbs": len(commands) - 2,
+            f"slowest verb, axo {slowest} --help, median (s)": median(seconds[slowest]),
         },
         targets=[
             Target("axo --help", median(seconds["help"]), BOUND_SECONDS, "s"),
+            Target(f"axo {slowest} --help", median(seconds[slowest]), VERB_BOUND_SECONDS, "s"),
             Target(f"heavy libraries loaded {sorted(heavy)}", len(heavy), 0, "libraries"),
         ],
         as_json=arguments.json,
     )
 
 
-def whole_process(command: list[str]) -> float:
-    """Wall seconds from starting a process to its end."""
-    started = perf_counter()
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    return perf_counter() - started
-
-
-def heavy_modules() -> set[str]:
-    """Heavy libraries in the process of `axo --help`, read from the interpreter's own import log."""
-    program = "import sys\nfrom axo.cli.main import main\nsys.argv = ['axo', '--help']\nmain()"
-    logged = subprocess.run(
-        [sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True, check=True
-    ).stderr
-    modules = {line.rpartition("|")[2].strip() for line in logged.splitlines() if line.startswith("import time:")}
-    return HEAVY & modules
+def verbs() -> list[str]:
+    """The verbs that `axo --help` lists."""
+    text = subprocess.run([AXO, "--help"], capture_output=True, text=True, check=True).stdout
+    listed = text.partition("Commands:")[2].splitlines()
+    return [line.split()[0] for line in listed if line[:2] == "  " and line[2:3].isalpha()]
 
 
 if __name__ == "__main__":

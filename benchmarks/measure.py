@@ -6,10 +6,15 @@ import argparse
 import json
 import os
 import platform
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
+
+HEAVY = {"torch", "transformers", "datasets", "peft", "numpy", "pyarrow", "tokenizers", "safetensors"}
 
 
 @dataclass(frozen=True)
@@ -70,3 +75,20 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def whole_process(command: list[str]) -> float:
+    """Wall seconds from starting a process to its end."""
+    started = perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return perf_counter() - started
+
+
+def heavy_modules(arguments: list[str]) -> set[str]:
+    """Heavy libraries in the process of `axo` with these arguments, read from the interpreter's own import log."""
+    program = f"import sys\nfrom axo.cli.main import main\nsys.argv = ['axo', *{arguments!r}]\nmain()"
+    logged = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", program], capture_output=True, text=True, check=True
+    ).stderr
+    modules = {line.rpartition("|")[2].strip() for line in logged.splitlines() if line.startswith("import time:")}
+    return HEAVY & modules

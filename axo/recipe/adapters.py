@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from axo.recipe.section import NoEffect, NotYet, Section, Supported
 
 
 class LoftQ(Section):
-    loftq_bits: int = 4
-    """."""
+    loftq_bits: Literal[2, 4, 8] = 4
+    """Bits of the quantised base weights that the first values of the adapter make up for."""
 
 
 class Peft(Section):
     loftq_config: LoftQ | None = None
-    """."""
+    """Start the adapter from what quantising the base weights loses (LoftQ: Li et al. 2023, arXiv 2310.08659)."""
 
 
 class MoRA(Section):
     use_mora: bool = True
-    """."""
-    mora_type: Literal["rope", "sharing", "none"] = "rope"
-    """."""
+    """Train one square matrix for each adapted layer instead of two low-rank ones (Jiang et al. 2024, arXiv
+    2405.12130)."""
+    mora_type: Literal["rope", "sharing", 1, 6] = "rope"
+    """How inputs are compressed and outputs spread: `rope` (6) by rotation, `sharing` (1) by sharing of rows and
+    columns."""
 
 
 class AdapterSection(Section):
@@ -40,70 +42,95 @@ class AdapterSection(Section):
     lora_target_modules: str | list[str] | None = None
     """Modules that get an adapter: names, one regular expression over full names, or `all-linear`."""
     lora_target_linear: bool = False
-    """Adapters on every linear layer except the output head."""
+    """Adapters on every linear layer except the output head, besides those of lora_target_modules."""
+    lora_target_parameters: Annotated[str | list[str] | None, NotYet()] = None
+    """Names of parameters that get an adapter though no module of their own computes with them, for example the experts
+    of a layer that are stored as one tensor."""
     lora_modules_to_save: list[str] | None = None
     """Modules trained in full and saved with the adapter, e.g. embed_tokens and lm_head for new tokens."""
     lora_fan_in_fan_out: bool = False
     """Weights are stored (in, out), as in GPT-2's Conv1D."""
-    peft_use_rslora: bool = False
-    """Rank-stabilised scale lora_alpha / sqrt(lora_r) (Kalajdzievski 2023, arXiv 2312.03732)."""
-    lora_target_parameters: Annotated[str | list[str] | None, NotYet()] = None
-    """."""
     lora_rank_pattern: Annotated[dict[str, PositiveInt] | None, NotYet()] = None
     """Module name or regular expression -> a rank of its own, instead of lora_r."""
     lora_alpha_pattern: Annotated[dict[str, PositiveInt] | None, NotYet()] = None
-    """."""
-    peft_layers_to_transform: Annotated[list[int] | None, NotYet()] = None
-    """."""
-    peft_layers_pattern: Annotated[list[str] | None, NotYet()] = None
-    """."""
-    peft: Annotated[Peft | None, NotYet()] = None
-    """."""
+    """Module name or regular expression -> a scale of its own, instead of lora_alpha."""
+
+    peft_use_rslora: bool = False
+    """Rank-stabilised scale lora_alpha / sqrt(lora_r) (Kalajdzievski 2023, arXiv 2312.03732)."""
     peft_use_dora: Annotated[bool | None, NotYet()] = None
-    """."""
-    peft_layer_replication: Annotated[list[tuple[int, int]] | None, NotYet()] = None
-    """."""
-    peft_init_lora_weights: Annotated[bool | str | None, NotYet(off=(True,))] = None
-    """."""
-    peft_trainable_token_indices: Annotated[list[int] | dict[str, list[int]] | None, NotYet()] = None
-    """."""
-    peft_ensure_weight_tying: Annotated[bool | None, NotYet()] = None
-    """."""
+    """Train the length of each weight vector apart from its direction, which the adapter changes (DoRA: Liu et al.
+    2024, arXiv 2402.09353)."""
+    peft_init_lora_weights: Annotated[
+        bool
+        | Literal["gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "mica", "lora_ga"]
+        | Annotated[str, Field(pattern=r"^pissa_niter_\d+$")]
+        | None,
+        NotYet(off=(True,)),
+    ] = None
+    """First values of the low-rank matrices; unset or true: A as a linear layer's, B zero, so that the adapter changes
+    nothing at the start; false: both random; otherwise the name of a method in peft."""
+    peft_layers_to_transform: Annotated[list[NonNegativeInt] | None, NotYet()] = None
+    """Indices (from 0) of the layers that get adapters; unset: all."""
+    peft_layers_pattern: Annotated[list[str] | None, NotYet()] = None
+    """Names of the lists that peft_layers_to_transform counts in, where the model's is not called as usual, for example
+    layers or h."""
+    peft_layer_replication: Annotated[list[tuple[NonNegativeInt, NonNegativeInt]] | None, NotYet()] = None
+    """Ranges [first, end) of layers that are stacked to a deeper model which shares the base weights; each copy has
+    adapters of its own."""
+    peft_trainable_token_indices: Annotated[
+        list[NonNegativeInt] | dict[str, list[NonNegativeInt]] | None, NotYet()
+    ] = None  # fmt: skip
+    """Token ids whose embeddings are trained beside the adapter, of embed_tokens or of the embeddings that a mapping
+    names."""
+    peft_ensure_weight_tying: Annotated[bool | None, NoEffect("tied weights always stay tied", only=(True,))] = None
+    """Weights that the model ties (embeddings and output head) stay tied in what is trained."""
     peft_autocast_adapter_dtype: Annotated[bool | None, NotYet(off=(True,))] = None
-    """."""
-    loraplus_lr_ratio: Annotated[float | None, NotYet()] = None
-    """."""
-    loraplus_lr_embedding: Annotated[float | None, NotYet()] = 1e-06
-    """."""
+    """Keep the adapter in float32 beside a base model in 16 bits; unset: true."""
+    peft: Annotated[Peft | None, NotYet()] = None
+    """Further settings of peft."""
+
+    loraplus_lr_ratio: Annotated[PositiveFloat | None, NotYet()] = None
+    """Learning rate of the matrices B as a multiple of that of the matrices A (LoRA+: Hayou et al. 2024, arXiv
+    2402.12354); 16 is recommended."""
+    loraplus_lr_embedding: Annotated[NonNegativeFloat | None, NotYet()] = 1e-06
+    """Learning rate of adapters on embeddings under loraplus_lr_ratio."""
     merge_method: Annotated[
         Literal["legacy", "memory_efficient"] | None, NoEffect("adapters are always merged shard by shard")
     ] = "memory_efficient"
-    """."""
+    """How merge-lora works: `memory_efficient` goes through the weights file by file, `legacy` loads the whole
+    model."""
+
     relora: Annotated[bool | None, NotYet()] = None
-    """."""
-    relora_prune_ratio: Annotated[float | None, NotYet()] = None
-    """."""
+    """Merge the adapter into the base every jagged_restart_steps steps and begin a new one (ReLoRA: Lialin et al. 2023,
+    arXiv 2307.05695)."""
+    relora_prune_ratio: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
+    """Share of the optimizer's state that is set to zero at each restart; unset: 0.9, for the method `reset` 0.999."""
     relora_prune_method: Annotated[Literal["magnitude", "random", "reset"] | None, NotYet()] = "magnitude"
-    """."""
+    """Which values of the optimizer's state are set to zero at a restart: the smallest, random ones, or (`reset`)
+    nearly all."""
     relora_cpu_offload: Annotated[bool | None, NotYet()] = None
-    """."""
-    jagged_restart_steps: Annotated[int | None, NotYet()] = None
-    """."""
-    jagged_restart_warmup_steps: Annotated[int | None, NotYet()] = None
-    """."""
-    jagged_restart_anneal_steps: Annotated[int | None, NotYet()] = None
-    """."""
-    lisa_n_layers: Annotated[int | None, NotYet()] = None
-    """."""
-    lisa_step_interval: Annotated[int | None, NotYet()] = None
-    """."""
-    lisa_layers_attribute: Annotated[str | None, NotYet()] = "model.layers"
-    """."""
+    """Merge on the CPU at each restart, which saves GPU memory."""
+    jagged_restart_steps: Annotated[PositiveInt | None, NotYet()] = None
+    """Steps from one restart of the learning rate (and of ReLoRA's adapter) to the next."""
+    jagged_restart_warmup_steps: Annotated[NonNegativeInt | None, NotYet()] = None
+    """Steps in which the learning rate rises again after a restart; unset: 10."""
+    jagged_restart_anneal_steps: Annotated[NonNegativeInt | None, NotYet()] = None
+    """Steps in which the learning rate falls before a restart; unset: 1."""
+
     unfrozen_parameters: Annotated[list[str] | None, NotYet()] = None
-    """."""
-    mora: Annotated[MoRA | None, NotYet()] = None
-    """."""
-    spectrum_top_fraction: Annotated[float | None, NotYet()] = 0.5
-    """."""
+    """Regular expressions for names of parameters; those in which one is found are trained and all others frozen. A
+    range at the end, as in embed_tokens.weight$[:32000], trains only these rows."""
+    lisa_n_layers: Annotated[PositiveInt | None, NotYet()] = None
+    """Layers that are trained at a time, drawn anew again and again, while the others are frozen (LISA: Pan et al.
+    2024, arXiv 2403.17919)."""
+    lisa_step_interval: Annotated[PositiveInt | None, NotYet()] = None
+    """Steps after which LISA draws other layers."""
+    lisa_layers_attribute: Annotated[str | None, NotYet()] = "model.layers"
+    """Where the model keeps the list of layers that LISA draws from."""
+    spectrum_top_fraction: Annotated[float | None, Field(gt=0, le=1), NotYet()] = 0.5
+    """Share of the layers of each kind that is trained: those with the highest ratio of signal to noise (Spectrum:
+    Hartford et al. 2024, arXiv 2406.06623)."""
     spectrum_model_name: Annotated[str | None, NotYet()] = None
-    """."""
+    """Model whose published ratios of signal to noise Spectrum uses; unset: base_model."""
+    mora: Annotated[MoRA | None, NotYet()] = None
+    """Settings of adapter: mora."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from axo.recipe.section import NoEffect, NotYet, Section
 
@@ -18,6 +18,9 @@ class BatchSection(Section):
     """Rows of one device in a step, instead of gradient_accumulation_steps."""
     eval_batch_size: PositiveInt | None = None
     """Rows in one forward pass of an evaluation; unset: micro_batch_size."""
+    auto_find_batch_size: Annotated[bool | None, NotYet()] = None
+    """Lower micro_batch_size and begin again whenever memory does not suffice."""
+
     sample_packing: bool = False
     """Put several samples into one row; no sample sees another."""
     eval_sample_packing: bool | None = None
@@ -26,51 +29,60 @@ class BatchSection(Section):
     """Pack samples in their order instead of by best fit."""
     sample_packing_group_size: PositiveInt = 100_000
     """Samples that are packed together at a time."""
+    sample_packing_bin_size: Annotated[PositiveInt | None, NoEffect("a pack may hold any number of samples")] = 200
+    """Samples that one pack may hold."""
+    sample_packing_mp_start_method: Annotated[
+        Literal["fork", "spawn", "forkserver"] | None, NoEffect("packing runs in one process and counts exactly")
+    ] = None
+    """How Python starts the processes that pack."""
+    multipack_real_batches: Annotated[bool | None, NoEffect("a pack is always one row of sequence_len")] = None
+    """Keep the rows of a micro-batch apart, instead of packing into one row as long as all of them."""
+    batch_flattening: Annotated[
+        Literal["auto"] | bool | None, NoEffect("it would change speed or memory, not what is learnt")
+    ] = None
+    """Without sample_packing: put the samples of a micro-batch one after the other into one row without padding;
+    `auto`: where the attention keeps them apart."""
+
     pad_to_sequence_len: bool | None = None
     """Fill every row up to sequence_len; unset: yes with sample_packing."""
     pad_to_multiple_of: PositiveInt | None = None
     """Fill rows up to a multiple of so many tokens."""
-    auto_find_batch_size: Annotated[bool | None, NotYet()] = None
-    """."""
+
     group_by_length: Annotated[bool | None, NotYet()] = None
-    """."""
+    """Put samples of like length into one micro-batch, so that less is padded; the order is less random then."""
+    curriculum_sampling: Annotated[bool | None, NotYet()] = None
+    """Take samples in the data's order, in every epoch."""
+
+    dataloader_num_workers: Annotated[
+        NonNegativeInt | None, NoEffect("prepared data is mapped from disk, there is no loader")
+    ] = None
+    """Processes that make batches on each device; 0: none but the one that trains."""
+    dataloader_prefetch_factor: Annotated[
+        NonNegativeInt | None, NoEffect("prepared data is mapped from disk, there is no loader")
+    ] = None
+    """Batches that each process of dataloader_num_workers makes ahead."""
     dataloader_pin_memory: Annotated[bool | None, NoEffect("prepared data is mapped from disk, there is no loader")] = (
         None
     )
-    """."""
-    dataloader_num_workers: Annotated[int | None, NoEffect("prepared data is mapped from disk, there is no loader")] = (
-        None
-    )
-    """."""
-    dataloader_prefetch_factor: Annotated[
-        int | None, NoEffect("prepared data is mapped from disk, there is no loader")
-    ] = None
-    """."""
+    """Make batches in page-locked memory, from which copies to a GPU are faster."""
     dataloader_drop_last: Annotated[
         bool | None, NoEffect("no sample is left out at the end of an epoch", only=(False,))
     ] = None
-    """."""
-    sample_packing_bin_size: Annotated[int | None, NoEffect("a pack may hold any number of samples")] = 200
-    """."""
-    sample_packing_mp_start_method: Annotated[
-        str | None, NoEffect("packing runs in one process and counts exactly")
+    """Leave out the samples at the end of an epoch that fill no whole micro-batch."""
+
+    total_num_tokens: Annotated[NonNegativeInt | None, NoEffect("packing runs in one process and counts exactly")] = (
+        None
+    )
+    """Tokens of the training data, from which Axolotl estimates the number of steps."""
+    total_supervised_tokens: Annotated[
+        NonNegativeInt | None, NoEffect("packing runs in one process and counts exactly")
     ] = None
-    """."""
-    curriculum_sampling: Annotated[bool | None, NotYet()] = None
-    """."""
-    multipack_real_batches: Annotated[bool | None, NoEffect("a pack is always one row")] = None
-    """."""
-    batch_flattening: Annotated[
-        Literal["auto"] | bool | None, NoEffect("it would change speed or memory, not what is learnt")
+    """Trained tokens of the training data."""
+    sample_packing_eff_est: Annotated[
+        Annotated[float, Field(ge=0, le=1)] | None, NoEffect("packing runs in one process and counts exactly")
     ] = None
-    """."""
-    total_num_tokens: Annotated[int | None, NoEffect("packing runs in one process and counts exactly")] = None
-    """."""
-    total_supervised_tokens: Annotated[int | None, NoEffect("packing runs in one process and counts exactly")] = None
-    """."""
-    sample_packing_eff_est: Annotated[float | None, NoEffect("packing runs in one process and counts exactly")] = None
-    """."""
+    """Share of a packed row that holds tokens, from which Axolotl estimates the number of steps."""
     sample_packing_seq_len_multiplier: Annotated[
-        float | None, NoEffect("packing runs in one process and counts exactly")
+        PositiveFloat | None, NoEffect("packing runs in one process and counts exactly")
     ] = None
-    """."""
+    """Rows that were packed as one, in an older Axolotl."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from axo.recipe.secrets import is_private, may_be_secret
 from axo.recipe.section import Section, Supported, alternatives, is_union
 from axo.registry.registry import did_you_mean
 
@@ -17,40 +17,38 @@ MOST = 12
 """Choices that a message lists."""
 
 
-def found(value: Any) -> str:
-    """`value` in a few words; a secret is never shown."""
+def found(value: Any, *, key: str = "") -> str:
+    """`value` in a few words; a secret is never shown, nor anything in a key that is named for one."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return found_text(value)
+        return found_text(value, key=key)
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
         return "a list" if value else "an empty list"
-    return _shortened(str(value))
+    return "a number" if is_private(_last(key)) else _shortened(str(value))
 
 
-def found_text(text: str) -> str:
-    if looks_secret(text):
+def found_text(text: str, *, key: str = "") -> str:
+    if not text:
+        return "an empty text"
+    if may_be_secret(text) or is_private(_last(key)):
         return "a text that looks like a secret"
-    return f"the text {_shortened(text)!r}" if text else "an empty text"
-
-
-def looks_secret(text: str) -> bool:
-    """Whether `text` has the shape of an access token of a well-known service."""
-    return _SECRET.fullmatch(text) is not None
+    return f"the text {_shortened(text)!r}"
 
 
 def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     """What `annotation` (a type, with the constraints `bounds`) accepts, as the end of "expected ..."."""
     if hasattr(annotation, "__metadata__"):  # Annotated[T, ...]
         return expected(annotation.__origin__, (*bounds, *annotation.__metadata__))
-    supported = next((bound.values for bound in bounds if isinstance(bound, Supported)), None)
-    if supported is not None and all(isinstance(value, str) for value in supported):
-        more = len(alternatives(annotation)) - len(supported)
-        return one_of(supported) + (f" ({more} more are known and not supported yet)" if more else "")
+    supported = next((bound for bound in bounds if isinstance(bound, Supported)), None)
+    if supported is not None and all(isinstance(value, str) for value in supported.values):
+        more = sum(isinstance(choice, str) for choice in alternatives(annotation)) - len(supported.values)
+        others = f" ({more} more are known and not supported yet)" if more > 0 else ""
+        return one_of(supported.values) + (" or another like them" if supported.matching else others)
     if is_union(annotation):
         members = [member for member in get_args(annotation) if member is not type(None)]
         words = [word for member in members if _is_words(member) for word in alternatives(member)]
@@ -63,17 +61,20 @@ def expected(annotation: Any, bounds: Sequence[Any] = ()) -> str:
     return _expected_type(annotation, bounds)
 
 
-def hint(value: Any, annotation: Any, bounds: Sequence[Any] = ()) -> str | None:
+def hint(value: Any, annotation: Any, bounds: Sequence[Any] = (), *, key: str = "") -> str | None:
     """What to do about `value` where `annotation` is expected, or None."""
+    if is_private(_last(key)) or (isinstance(value, str) and may_be_secret(value)):
+        return None
     choices = alternatives(annotation)
     words = [choice for choice in choices if isinstance(choice, str)]
-    if isinstance(value, str) and words:
-        supported = [word for bound in bounds if isinstance(bound, Supported) for word in bound.values]
-        return did_you_mean(value, [word for word in supported if isinstance(word, str)]) or did_you_mean(value, words)
+    values = [one for bound in bounds if isinstance(bound, Supported) for one in bound.values]
+    supported = [word for word in values if isinstance(word, str)]
+    if isinstance(value, str) and (words or supported):
+        return did_you_mean(value, supported) or did_you_mean(value, words)
     if isinstance(value, int | float) and not isinstance(value, bool) and str in choices:
         return f'a text goes in quotes: "{value}"'
     lists = [choice for choice in choices if get_origin(choice) is list]
-    if isinstance(value, str) and list[str] in choices and not looks_secret(value):
+    if isinstance(value, str) and any(_plural(get_args(one)[0]) == "texts" for one in lists):
         return f"write a list: [{_shortened(value)}]"
     if isinstance(value, dict) and lists:
         return "begin each item of the list with `- `"
@@ -117,9 +118,10 @@ def _flattened(bounds: Sequence[Any]) -> list[Any]:
 
 
 def _plural(item: Any) -> str:
-    return (
-        "texts" if item is str else "numbers" if item in (int, float) else "lists" if get_origin(item) else "mappings"
-    )
+    kind = alternatives(item)[0]
+    if kind is str or isinstance(kind, str):
+        return "texts"
+    return "numbers" if kind in (int, float) else "lists" if get_origin(kind) else "mappings"
 
 
 def _is_words(annotation: Any) -> bool:
@@ -142,4 +144,5 @@ def _shortened(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-_SECRET = re.compile(r"(hf_|sk-|ghp_|github_pat_|glpat-|xox[abp]-|AKIA)[A-Za-z0-9_-]{16,}")
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]

@@ -4,84 +4,98 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from axo.recipe.fsdp import FSDPConfig
+from axo.recipe.accelerator import AcceleratorConfig
+from axo.recipe.fsdp import FSDPConfig, FSDPVersion, StateDictType
 from axo.recipe.section import NoEffect, NotYet, Section
+
+FSDPWord = Literal[
+    "full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2", "offload", "auto_wrap"
+]
 
 
 class EngineSection(Section):
-    ddp_timeout: PositiveInt = 1800
-    """Seconds after which a collective that hangs ends the run."""
     world_size: PositiveInt | None = None
     """Worker processes on this node; unset: one for each GPU, one on a CPU."""
-    use_ray: Annotated[bool, NotYet()] = False
-    """."""
-    ray_run_name: Annotated[str | None, NotYet()] = None
-    """."""
-    ray_num_workers: Annotated[int, NotYet(off=(1,))] = 1
-    """."""
-    resources_per_worker: Annotated[dict[str, float] | None, NotYet()] = None
-    """."""
-    accelerator_config: Annotated[
-        dict[str, Any] | None, NoEffect("prepared data is mapped from disk, there is no loader")
+    local_rank: Annotated[int | None, NoEffect("the launcher sets it for each worker")] = None
+    """Number of a worker on its node, counted from 0."""
+    device: Annotated[str | int | None, NoEffect("the Plan chooses it for each worker")] = None
+    """Device of a worker, such as `cuda:0`."""
+    device_map: Annotated[
+        str | int | dict[str, int | str] | None, NoEffect("each worker keeps the whole model on its own device")
     ] = None
-    """."""
-    device: Annotated[Any | None, NoEffect("the Plan decides where tensors are and in which type")] = None
-    """."""
-    device_map: Annotated[Any | None, NoEffect("the Plan decides where tensors are and in which type")] = None
-    """."""
-    local_rank: Annotated[int | None, NoEffect("the Plan decides where tensors are and in which type")] = None
-    """."""
+    """Which parts of the model lie on which device: auto, balanced, balanced_low_0, sequential, a single device, or a
+    mapping from modules to devices."""
+
     ddp: Annotated[bool | None, NoEffect("several devices always train together")] = None
-    """."""
-    ddp_bucket_cap_mb: Annotated[int | None, NoEffect("it would change speed or memory, not what is learnt")] = None
-    """."""
-    ddp_broadcast_buffers: Annotated[bool | None, NoEffect("it would change speed or memory, not what is learnt")] = (
-        None
-    )
-    """."""
+    """Every device holds the whole model and trains on a share of each step; gradients are averaged."""
+    ddp_timeout: PositiveInt = 1800
+    """Seconds after which a collective that hangs ends the run."""
+    ddp_bucket_cap_mb: Annotated[
+        NonNegativeInt | None, NoEffect("it would change speed or memory, not what is learnt")
+    ] = None
+    """MiB of gradients that are averaged at a time; unset or 0: 25."""
+    ddp_broadcast_buffers: Annotated[bool | None, NoEffect("all workers compute the same buffers")] = None
+    """Copy buffers, values of the model that are not trained, from the first worker before each forward pass."""
     ddp_find_unused_parameters: Annotated[
-        bool | None, NoEffect("it would change speed or memory, not what is learnt")
+        bool | None, NoEffect("every trained weight must take part in every step; a run in which one does not stops")
     ] = None
-    """."""
+    """Look in each forward pass for trained weights that take no part in it, and do not wait for their gradients."""
+    accelerator_config: AcceleratorConfig | None = None
+    """How Hugging Face Accelerate feeds the devices."""
+
     deepspeed: Annotated[str | dict[str, Any] | None, NotYet()] = None
-    """."""
+    """Configuration of DeepSpeed (ZeRO), a JSON file or a mapping: what is split among devices and moved off them."""
     deepcompile: Annotated[bool | None, NotYet()] = None
-    """."""
-    fsdp: Annotated[list[str] | None, NotYet()] = None
-    """."""
+    """Let DeepSpeed compile the model together with its communication."""
+
+    fsdp_version: Annotated[FSDPVersion | None, NotYet(off=(1, 2))] = None
+    """FSDP as torch first had it (1), or with sharding of each parameter by itself (2); unset: 1. Without fsdp_config
+    nothing is sharded."""
     fsdp_config: Annotated[FSDPConfig | None, NotYet()] = None
-    """."""
-    fsdp_version: Annotated[int | None, NotYet(off=(1, 2))] = None
-    """."""
-    fsdp_final_state_dict_type: Annotated[
-        Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"] | None, NotYet()
-    ] = None
-    """."""
-    dp_shard_size: Annotated[int | None, NotYet(off=(1,))] = None
-    """."""
-    dp_replicate_size: Annotated[int | None, NotYet(off=(1,))] = None
-    """."""
-    context_parallel_size: Annotated[int | None, NotYet(off=(1,))] = None
-    """."""
-    heads_k_stride: Annotated[int | None, NotYet()] = None
-    """."""
+    """Shard parameters, gradients and optimizer state among devices: FSDP (Zhao et al., 2023, arXiv:2304.11277)."""
+    fsdp: Annotated[list[FSDPWord] | None, NotYet()] = None
+    """What FSDP shards, in words as older recipes have them; keys of fsdp_config say the same."""
+    fsdp_final_state_dict_type: Annotated[StateDictType | None, NotYet()] = None
+    """Older name of fsdp_config.final_state_dict_type: how the trained model is saved at the end."""
+
+    dp_shard_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
+    """Devices among which FSDP shards the model; unset: all that the other sizes leave."""
+    dp_replicate_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
+    """Copies of the sharded model, each with its own share of a step (HSDP); unset: 1."""
+    tensor_parallel_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
+    """Devices among which each layer's matrices are split (Shoeybi et al., 2019, arXiv:1909.08053); unset: 1."""
+    context_parallel_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
+    """Devices among which each row's tokens are split, for rows too long for one device; unset: 1."""
     ring_attn_func: Annotated[
         Literal["varlen_llama3", "batch_ring", "batch_zigzag", "batch_stripe"] | None, NotYet()
     ] = None
-    """."""
-    tensor_parallel_size: Annotated[int | None, NotYet(off=(1,))] = None
-    """."""
-    expert_parallel_size: Annotated[int, NotYet(off=(1,))] = 1
-    """."""
+    """Context parallelism: how keys and values travel between devices; unset: varlen_llama3 with sample_packing, else
+    batch_ring."""
+    heads_k_stride: Annotated[PositiveInt | None, NotYet()] = None
+    """Context parallelism with varlen_llama3: key heads that are gathered at a time, a divisor of their number; unset:
+    1."""
+
+    expert_parallel_size: Annotated[PositiveInt, NotYet(off=(1,))] = 1
+    """Devices among which the experts of a mixture-of-experts model are split."""
     expert_parallel_backend: Annotated[Literal["deep_ep"], NotYet()] = "deep_ep"
-    """."""
-    expert_parallel_num_nvl_bytes: Annotated[int, NotYet()] = 256 << 20
-    """."""
-    expert_parallel_num_rdma_bytes: Annotated[int, NotYet()] = 0
-    """."""
-    expert_parallel_token_capacity: Annotated[int | None, NotYet()] = None
-    """."""
+    """Library that carries tokens to their experts: DeepEP."""
+    expert_parallel_num_nvl_bytes: Annotated[NonNegativeInt, NotYet()] = 256 << 20
+    """Expert parallelism: bytes of DeepEP's buffer for devices of one node."""
+    expert_parallel_num_rdma_bytes: Annotated[NonNegativeInt, NotYet()] = 0
+    """Expert parallelism: bytes of DeepEP's buffer for devices of other nodes."""
+    expert_parallel_token_capacity: Annotated[PositiveInt | None, NotYet()] = None
+    """Expert parallelism: most tokens that one expert takes in a forward pass; those of least weight are left out;
+    unset: it takes all."""
     expert_parallel_fallback_on_unsupported: Annotated[bool, NotYet()] = True
-    """."""
+    """Expert parallelism: train without it where DeepEP cannot run, instead of ending with an error."""
+
+    use_ray: Annotated[bool, NotYet()] = False
+    """Start the workers with Ray Train, on the machines of a Ray cluster."""
+    ray_run_name: Annotated[str | None, NotYet()] = None
+    """Ray: name of the run."""
+    ray_num_workers: Annotated[PositiveInt, NotYet(off=(1,))] = 1
+    """Ray: worker processes in all."""
+    resources_per_worker: Annotated[dict[str, NonNegativeFloat] | None, NotYet(off=({"GPU": 1},))] = None
+    """Ray: what each worker needs, name -> amount; unset: `GPU: 1`."""

@@ -21,7 +21,8 @@ def faults(error: ValidationError, *, section: type[Section], given: Mapping[str
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         missing = detail["type"] == "missing"
         path = _place(detail["loc"], given, missing=missing)
-        kinds.setdefault(path, "missing" if missing else detail["type"])
+        unknown = "[key]" in detail["loc"]  # of a mapping whose keys are given by its type
+        kinds.setdefault(path, "missing" if missing else "extra_forbidden" if unknown else detail["type"])
     # A union reports each of its members; the one that a value was meant for is the one with faults inside it.
     deepest = [path for path in kinds if not any(other[: len(path)] == path and other != path for other in kinds)]
     return [_finding(path, kinds[path], section, given) for path in deepest]
@@ -52,8 +53,8 @@ def _finding(path: Path, kind: str, section: type[Section], given: Mapping[str, 
     if kind == "missing":
         return Finding(key, "this key is missing", f"expected {expected(annotation, bounds)}")
     value = _value(path, given)
-    message = f"found {found(value)}, expected {expected(annotation, bounds)}"
-    return Finding(key, message, hint(value, annotation, bounds))
+    message = f"found {found(value, key=key)}, expected {expected(annotation, bounds)}"
+    return Finding(key, message, hint(value, annotation, bounds, key=key))
 
 
 def _declared(path: Path, section: type[Section]) -> tuple[Any, Sequence[Any]]:

@@ -2,37 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from axo.recipe.section import Section
+from pydantic import Field, PositiveInt
+
+from axo.recipe.section import NoEffect, Section
+
+FSDPVersion = Annotated[int, Field(ge=1, le=2)]
+StateDictType = Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"]
+ShardingStrategy = Literal[
+    "FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2", 1, 2, 3, 4, 5
+]
+"""Names and numbers of torch's ShardingStrategy in their order."""
 
 
 class FSDPConfig(Section):
-    fsdp_version: int | None = None
-    """."""
-    activation_checkpointing: bool | None = None
-    """."""
-    offload_params: bool | None = None
-    """."""
-    sync_module_states: bool | None = None
-    """."""
-    cpu_ram_efficient_loading: bool | None = None
-    """."""
-    cpu_offload_pin_memory: bool | None = None
-    """."""
-    use_orig_params: bool | None = None
-    """."""
-    state_dict_type: Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"] | None = None
-    """."""
-    final_state_dict_type: Literal["FULL_STATE_DICT", "LOCAL_STATE_DICT", "SHARDED_STATE_DICT"] | None = None
-    """."""
-    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = None
-    """."""
-    transformer_layer_cls_to_wrap: str | None = None
-    """."""
-    min_num_params: int | None = None
-    """."""
+    """Each key may also carry the prefix `fsdp_`."""
+
+    fsdp_version: FSDPVersion | None = None
+    """FSDP as torch first had it (1), or with sharding of each parameter by itself (2); unset: the key of this name
+    outside of the block, else 1."""
     reshard_after_forward: bool | None = None
-    """."""
-    mixed_precision_policy: str | None = None
-    """."""
+    """Give gathered parameters back after the forward pass and gather them again for the backward pass (ZeRO-3), rather
+    than keep them in between (ZeRO-2); unset: yes."""
+    auto_wrap_policy: Literal["TRANSFORMER_BASED_WRAP", "SIZE_BASED_WRAP"] | None = None
+    """What is sharded as a unit: each layer of the classes in transformer_layer_cls_to_wrap, or each module of at least
+    min_num_params parameters; unset: each layer."""
+    transformer_layer_cls_to_wrap: str | None = None
+    """Class of the model's layers, such as LlamaDecoderLayer, several with commas between them; unset: the classes that
+    the model's code says not to split."""
+    min_num_params: PositiveInt | None = None
+    """SIZE_BASED_WRAP, which needs it: parameters from which on a module is sharded as a unit."""
+    activation_checkpointing: bool | None = None
+    """Compute the activations of each unit again in the backward pass, instead of gradient_checkpointing."""
+    offload_params: bool | None = None
+    """Keep parameters, gradients and optimizer state in the memory of the CPU, and update them there."""
+    cpu_offload_pin_memory: bool | None = None
+    """FSDP 2 with offload_params: use page-locked memory, which is faster and cannot be swapped out; unset: yes."""
+    cpu_ram_efficient_loading: bool | None = None
+    """Let the first process of a node alone read the weights and send them to the others."""
+    sync_module_states: bool | None = None
+    """FSDP 1: begin with the first process's weights in all processes."""
+    use_orig_params: bool | None = None
+    """FSDP 1: show the optimizer the model's own parameters and not flattened ones, as trained and frozen ones in one
+    unit need."""
+    mixed_precision_policy: Literal["no", "fp32", "fp16", "bf16", "fp8"] | None = None
+    """Type in which parameters are gathered and gradients reduced; unset: as bf16 and fp16 say."""
+    state_dict_type: StateDictType | None = None
+    """How checkpoints hold the model: whole (FULL), or each process's part in a file of its own; SHARDED parts can also
+    be loaded by another number of processes, LOCAL ones cannot."""
+    final_state_dict_type: StateDictType | None = None
+    """How the trained model is saved at the end; unset: as state_dict_type."""
+
+    sharding_strategy: Annotated[
+        ShardingStrategy | None,
+        NoEffect(
+            "reshard_after_forward says it, true for FULL_SHARD and false for SHARD_GRAD_OP; dp_replicate_size says "
+            "HYBRID_SHARD; without fsdp_config nothing is split",
+            only=(None, "FULL_SHARD", 1),
+        ),
+    ] = None
+    """FSDP 1: what is split among the processes."""
+    backward_prefetch: Annotated[
+        Literal["BACKWARD_PRE", "BACKWARD_POST", "NO_PREFETCH"] | None,
+        NoEffect("FSDP 2 decides itself when parameters are gathered"),
+    ] = None
+    """FSDP 1: when the parameters of the next unit are gathered in the backward pass."""
+    forward_prefetch: Annotated[bool | None, NoEffect("FSDP 2 decides itself when parameters are gathered")] = None
+    """FSDP 1: gather the parameters of the next unit ahead in the forward pass."""
+    limit_all_gathers: Annotated[bool | None, NoEffect("FSDP 2 decides itself when parameters are gathered")] = None
+    """FSDP 1: gather no more than two units ahead, to save memory."""

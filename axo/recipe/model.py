@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
 from axo.recipe.section import NoEffect, NotYet, Section, Supported
+
+ModelClass = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Z]\w*("
+        r"ForCausalLM|LMHeadModel|WithLMHead|ForConditionalGeneration|ForSeq2SeqLM|ForImageTextToText|ForMultimodalLM|"
+        r"ForVision2Seq|ForSequenceClassification|ForTokenClassification)$"
+    ),
+]
+"""A class of transformers, or of code that comes with a model, that computes logits: its name ends in its task."""
+HubKernel = Annotated[str, Field(pattern=r"^[\w.|-]+/[\w./-]+(@[\w./-]+)?(:\w+)?$")]
+"""A repository of kernels on the hub: `owner/name`, `owner/name@revision`, `owner/name:function`."""
+
+_PLACED = NoEffect("the Plan decides where tensors are and in which type")
+_CONFIG_SAYS = NoEffect("the config of the model says it")
 
 
 class ModelSection(Section):
@@ -13,12 +30,20 @@ class ModelSection(Section):
     base_model_config: str | None = None
     """Folder or hub name of the config, where it differs from base_model."""
     revision_of_model: str | None = None
-    """Branch, tag or commit of a hub model."""
-    model_type: Literal[
-        "AutoModelForCausalLM", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-        "GemmaForCausalLM", "Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM", "MixtralForCausalLM",
-    ] | None = None  # fmt: skip
+    """Branch, tag or commit of a hub model; unset: its main branch."""
+    model_type: Annotated[
+        ModelClass | None,
+        Supported(
+            "AutoModelForCausalLM",
+            "LlamaForCausalLM",
+            "GPT2LMHeadModel",
+            matching=r"(?!Auto)\w+(ForCausalLM|LMHeadModel|WithLMHead|ForConditionalGeneration)",
+        ),
+    ] = None
     """Class of the model; must be the one that the model's config names. Unset: taken from the config."""
+    cls_model_config: Annotated[str | None, NotYet(off=("AutoConfig",))] = None
+    """Class of transformers that reads the model's config, for example Gemma3TextConfig; unset: the one for its
+    model_type."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model or tokenizer."""
     attn_implementation: Annotated[
@@ -28,34 +53,33 @@ class ModelSection(Section):
             "kernels-community/flash-attn2", "kernels-community/flash-attn3", "kernels-community/vllm-flash-attn3",
             "kernels-community/sage-attention",
         ]
+        | HubKernel
         | None,
         Supported("eager", "sdpa", "flash_attention_2", "sdpa_varlen"),
     ] = None  # fmt: skip
     """How attention is computed; unset: flash_attention_2 on a GPU that has it, else sdpa_varlen (one call for each
-    length of samples, no mask)."""
+    length of samples, no mask). A name with a slash is a repository of kernels on the hub."""
     reinit_weights: bool = False
     """Start from random weights (from `seed`) in the shape of base_model instead of its weights."""
-    cls_model_config: Annotated[str | None, NotYet()] = None
-    """."""
-    experimental_skip_move_to_device: Annotated[
-        bool | None, NoEffect("the Plan decides where tensors are and in which type")
-    ] = True
-    """."""
-    use_kernels: Annotated[bool | None, NoEffect("it would change speed or memory, not what is learnt")] = None
-    """."""
     overrides_of_model_config: Annotated[dict[str, Any] | None, NotYet()] = None
-    """."""
+    """Entries that replace those of the model's config before loading, for example rope_parameters or
+    output_router_logits."""
     model_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
-    """."""
-    rope_scaling: Annotated[Any | None, NotYet()] = None
-    """."""
+    """Further arguments of transformers' from_pretrained when the model is loaded."""
+    rope_scaling: Annotated[dict[str, Any] | None, NotYet()] = None
+    """How rotary positions are stretched for long contexts; today's place for it is inside model_config."""
     llama4_linearized_experts: Annotated[bool | None, NotYet()] = None
-    """."""
-    is_falcon_derived_model: Annotated[bool | None, NoEffect("the config of the model says it")] = None
-    """."""
-    is_llama_derived_model: Annotated[bool | None, NoEffect("the config of the model says it")] = None
-    """."""
-    is_mistral_derived_model: Annotated[bool | None, NoEffect("the config of the model says it")] = None
-    """."""
-    is_qwen_derived_model: Annotated[bool | None, NoEffect("the config of the model says it")] = None
-    """."""
+    """The checkpoint holds each expert of Llama 4 as linear layers of its own, which can be quantised one by one,
+    instead of one tensor for all."""
+    use_kernels: Annotated[bool | None, NoEffect("it would change speed or memory, not what is learnt")] = None
+    """Replace layers of the model by kernels from the hub that compute the same."""
+    experimental_skip_move_to_device: Annotated[bool | None, _PLACED] = True
+    """Leave the model where it was loaded until it is sharded, instead of moving it whole to one GPU first."""
+    is_falcon_derived_model: Annotated[bool | None, _CONFIG_SAYS] = None
+    """The model has the architecture of Falcon."""
+    is_llama_derived_model: Annotated[bool | None, _CONFIG_SAYS] = None
+    """The model has the architecture of Llama."""
+    is_mistral_derived_model: Annotated[bool | None, _CONFIG_SAYS] = None
+    """The model has the architecture of Mistral."""
+    is_qwen_derived_model: Annotated[bool | None, _CONFIG_SAYS] = None
+    """The model has the architecture of the first Qwen."""

@@ -4,40 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from axo.recipe.diffusion import Diffusion
 from axo.recipe.section import NotYet, Section
-
-
-class Diffusion(Section):
-    noise_schedule: Literal["linear", "cosine"] = "linear"
-    """."""
-    min_mask_ratio: float = 0.1
-    """."""
-    max_mask_ratio: float = 0.9
-    """."""
-    num_diffusion_steps: int = 128
-    """."""
-    eps: float = 0.001
-    """."""
-    importance_weighting: bool = True
-    """."""
-    mask_token_id: int | None = None
-    """."""
-    mask_token_str: str | None = None
-    """."""
-    generate_samples: bool = True
-    """."""
-    generation_interval: int = 100
-    """."""
-    num_generation_samples: int = 3
-    """."""
-    generation_steps: int = 128
-    """."""
-    generation_temperature: float = 0.0
-    """."""
-    generation_max_length: int = 100
-    """."""
 
 
 class ObjectiveSection(Section):
@@ -45,37 +15,46 @@ class ObjectiveSection(Section):
     """Compute logits piece by piece at trained positions only; unset: where the model's head allows it."""
     chunked_cross_entropy_num_chunks: PositiveInt | None = None
     """Pieces of the chunked cross-entropy; unset: as many as keep a piece below 2**25 logits."""
+
     use_eaft: Annotated[bool | None, NotYet()] = None
-    """."""
-    eaft_alpha: Annotated[float | None, NotYet()] = 1.0
-    """."""
-    eaft_k: Annotated[int | None, NotYet()] = 20
-    """."""
-    neftune_noise_alpha: Annotated[float | None, NotYet()] = None
-    """."""
+    """Weight each token's loss by how unsure the model is of it: the entropy of its likeliest tokens."""
+    eaft_alpha: Annotated[NonNegativeFloat | None, NotYet()] = 1.0
+    """Power that the entropy is raised to with use_eaft; 0: plain cross-entropy."""
+    eaft_k: Annotated[PositiveInt | None, NotYet()] = 20
+    """Likeliest tokens over which that entropy is taken."""
     liger_use_token_scaling: Annotated[bool | None, NotYet()] = None
-    """."""
-    kd_trainer: Annotated[float | None, NotYet()] = None
-    """."""
-    kd_ce_alpha: Annotated[float | None, NotYet()] = None
-    """."""
-    kd_alpha: Annotated[float | None, NotYet()] = None
-    """."""
-    kd_temperature: Annotated[float | None, NotYet()] = None
-    """."""
-    kd_beta: Annotated[float | None, NotYet()] = 0.0
-    """."""
+    """Multiply each token's loss by its probability, without a gradient through it (DFT, Wu et al. 2025, arXiv
+    2508.05629); needs liger_fused_linear_cross_entropy."""
+    neftune_noise_alpha: Annotated[PositiveFloat | None, NotYet()] = None
+    """Strength of uniform noise on the embeddings while training, divided by sqrt(tokens x width) (NEFTune, Jain et al.
+    2023, arXiv 2310.05914, with 5); unset: no noise."""
+
+    kd_trainer: Annotated[bool | None, NotYet()] = None
+    """Learn a teacher's probabilities of its likeliest tokens beside the answers (Hinton et al. 2015, arXiv
+    1503.02531)."""
+    kd_alpha: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
+    """Weight of the divergence from the teacher; kd_trainer needs it."""
+    kd_ce_alpha: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
+    """Weight of the cross-entropy on the answers; kd_trainer needs it."""
+    kd_temperature: Annotated[PositiveFloat | None, NotYet()] = None
+    """Temperature of both distributions while they are compared; kd_trainer needs it."""
+    kd_temperature_min: Annotated[PositiveFloat | None, NotYet()] = None
+    """Temperature that kd_temperature falls to along half a cosine over the run, with a teacher online; unset: it does
+    not fall."""
+    kd_beta: Annotated[float | None, Field(ge=0, le=1), NotYet()] = 0.0
+    """Divergence: 0 forward KL, 1 reverse KL, between them the generalised Jensen-Shannon divergence (Agarwal et al.
+    2023, arXiv 2306.13649)."""
     kd_normalize_topk: Annotated[bool | None, NotYet()] = None
-    """."""
+    """Let the probabilities of the likeliest tokens add up to 1 before they are compared; unset: no."""
     kd_online_server_base_url: Annotated[str | None, NotYet()] = None
-    """."""
-    kd_online_topk: Annotated[int | None, NotYet()] = None
-    """."""
-    kd_online_server: Annotated[Literal["vllm", "sglang"] | None, NotYet()] = None
-    """."""
-    kd_online_timeout: Annotated[int | None, NotYet()] = 120
-    """."""
-    kd_temperature_min: Annotated[float | None, NotYet()] = None
-    """."""
+    """Address of a server that runs the teacher; unset: the data set brings the teacher's probabilities."""
+    kd_online_server: Annotated[Literal["vllm", "sglang"] | None, NotYet()] = "vllm"
+    """Software of that server."""
+    kd_online_topk: Annotated[PositiveInt | None, NotYet()] = None
+    """Likeliest tokens that the server is asked for; a teacher online needs it."""
+    kd_online_timeout: Annotated[PositiveInt | None, NotYet()] = 120
+    """Seconds to wait for an answer of the server."""
+
     diffusion: Annotated[Diffusion | None, NotYet()] = None
-    """."""
+    """Train a masked diffusion language model, which fills in tokens in any order (Nie et al. 2025, arXiv
+    2502.09992)."""

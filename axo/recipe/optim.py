@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from axo.recipe.section import NoEffect, NotYet, Section, Supported
 
 
 class LrGroup(Section):
     name: str
-    """."""
-    modules: list[str]
-    """."""
-    lr: float
-    """."""
+    """Name of the group."""
+    modules: Annotated[list[str], Field(min_length=1)]
+    """Parts of parameter names; a weight matrix belongs to the group if its name contains one of them."""
+    lr: NonNegativeFloat
+    """Highest learning rate of the group."""
 
 
 class OptimSection(Section):
@@ -49,73 +49,81 @@ class OptimSection(Section):
     lr_scheduler: Annotated[
         Literal[
             "cosine", "linear", "constant", "constant_with_warmup", "cosine_warmup_with_min_lr", "cosine_with_min_lr",
-            "cosine_with_restarts", "inverse_sqrt", "log_sweep", "one_cycle", "polynomial", "reduce_lr_on_plateau",
-            "rex", "warmup_stable_decay",
+            "cosine_with_restarts", "greedy", "inverse_sqrt", "log_sweep", "one_cycle", "polynomial",
+            "reduce_lr_on_plateau", "rex", "warmup_stable_decay",
         ],
         Supported("cosine", "linear", "constant", "constant_with_warmup"),
     ] = "cosine"  # fmt: skip
     """Shape of the learning rate after warmup."""
     warmup_steps: NonNegativeInt | None = None
     """Steps of linear warmup; unset: by warmup_ratio, else 3 % of the steps and at most 100."""
-    warmup_ratio: float | None = Field(default=None, ge=0, lt=1)
+    warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """Share of the steps that warm up."""
     cosine_min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
     """Lowest learning rate of cosine and linear as a share of learning_rate."""
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are scaled down to this norm; 0 switches clipping off."""
-    embedding_lr: Annotated[float | None, NotYet()] = None
-    """."""
-    embedding_lr_scale: Annotated[float | None, NotYet()] = None
-    """."""
-    optim_args: Annotated[str | dict[str, Any] | None, NotYet()] = None
-    """."""
-    optim_target_modules: Annotated[list[str] | Literal["all_linear"] | None, NotYet()] = None
-    """."""
-    torchdistx_path: Annotated[str | None, NotYet()] = None
-    """."""
-    lr_scheduler_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
-    """."""
+    cosine_constant_lr_ratio: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
+    """Share of the steps after which cosine stays at its lowest, which cosine_min_lr_ratio gives; unset: it falls to
+    the end."""
     lr_quadratic_warmup: Annotated[bool | None, NotYet()] = None
-    """."""
-    cosine_constant_lr_ratio: Annotated[float | None, NotYet()] = None
-    """."""
-    lr_div_factor: Annotated[float | None, NoEffect("nothing reads it")] = None
-    """."""
+    """Raise the learning rate by the square of the step during the warmup of cosine, instead of linearly."""
+    lr_scheduler_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
+    """Settings of the lr_scheduler, named as transformers' get_..._schedule functions and torch's OneCycleLR name
+    them."""
+    lr_div_factor: Annotated[PositiveFloat | None, NoEffect("Axolotl reads it nowhere either")] = None
+    """What the highest learning rate is divided by to start from."""
+
     lr_groups: Annotated[list[LrGroup] | None, NotYet()] = None
-    """."""
-    adam_epsilon2: Annotated[float | None, NotYet()] = None
-    """."""
-    adam_beta3: Annotated[float | None, NotYet()] = None
-    """."""
-    dion_lr: Annotated[float | None, NotYet()] = None
-    """."""
-    dion_momentum: Annotated[float | None, NotYet()] = None
-    """."""
-    dion_rank_fraction: Annotated[float | None, NotYet()] = 1.0
-    """."""
-    dion_rank_multiple_of: Annotated[int | None, NotYet()] = 1
-    """."""
-    qgalore_rank: Annotated[int | None, NotYet()] = 256
-    """."""
-    qgalore_update_proj_gap: Annotated[int | None, NotYet()] = 200
-    """."""
-    qgalore_scale: Annotated[float | None, NotYet()] = 0.25
-    """."""
-    qgalore_proj_type: Annotated[str | None, NotYet()] = "std"
-    """."""
+    """Learning rates of their own for some modules."""
+    embedding_lr: Annotated[PositiveFloat | None, NotYet()] = None
+    """Learning rate of the embeddings, the output head and lora_modules_to_save, which then do not decay; unset:
+    learning_rate."""
+    embedding_lr_scale: Annotated[PositiveFloat | None, NotYet()] = None
+    """The same as a multiple of learning_rate; it goes before embedding_lr."""
+    optim_args: Annotated[str | dict[str, Any] | None, NotYet()] = None
+    """More arguments of the optimizer: a mapping, or text like `rank=64,scale=0.25`."""
+    optim_target_modules: Annotated[list[str] | Literal["all_linear"] | None, NotYet()] = None
+    """Parts of the names of the linear layers that GaLore, Q-GaLore and APOLLO treat, or `all_linear`; unset: attn and
+    mlp for Q-GaLore, while the others need it."""
+    torchdistx_path: Annotated[str | None, NotYet()] = None
+    """Folder of the package torchdistx, for adamw_anyprecision."""
+
+    adam_beta3: Annotated[float | None, Field(ge=0, lt=1), NotYet()] = None
+    """Decay of the instability's mean in came_pytorch (Luo et al. 2023, arXiv 2307.02047); unset: 0.9999."""
+    adam_epsilon2: Annotated[PositiveFloat | None, NotYet()] = None
+    """Added to the instability in came_pytorch; unset: 1e-16."""
+    dion_lr: Annotated[PositiveFloat | None, NotYet()] = None
+    """Learning rate of the weight matrices in dion (Ahn et al. 2025, arXiv 2504.05295), which needs it; learning_rate
+    is that of all other weights."""
+    dion_momentum: Annotated[float | None, Field(ge=0, lt=1), NotYet()] = None
+    """Decay of dion's momentum; dion needs it."""
+    dion_rank_fraction: Annotated[float | None, Field(gt=0, le=1), NotYet()] = 1.0
+    """Rank of dion's updates as a share of the matrix's smaller side."""
+    dion_rank_multiple_of: Annotated[PositiveInt | None, NotYet()] = 1
+    """That rank is rounded up to a multiple of this."""
+    qgalore_rank: Annotated[PositiveInt | None, NotYet()] = 256
+    """Rank that q_galore_adamw8bit projects gradients to (Zhang et al. 2024, arXiv 2407.08296)."""
+    qgalore_update_proj_gap: Annotated[PositiveInt | None, NotYet()] = 200
+    """Steps from one computation of a projection to the next, at first."""
+    qgalore_scale: Annotated[PositiveFloat | None, NotYet()] = 0.25
+    """Factor of the update after it is projected back."""
+    qgalore_proj_type: Annotated[Literal["std", "reverse_std", "right", "left", "full"] | None, NotYet()] = "std"
+    """Side of a gradient that is projected: the shorter (std), the longer (reverse_std), the named one, or both
+    (full)."""
     qgalore_proj_quant: Annotated[bool | None, NotYet()] = True
-    """."""
-    qgalore_proj_bits: Annotated[int | None, NotYet()] = 4
-    """."""
-    qgalore_proj_group_size: Annotated[int | None, NotYet()] = 256
-    """."""
-    qgalore_cos_threshold: Annotated[float | None, NotYet()] = 0.4
-    """."""
-    qgalore_gamma_proj: Annotated[int | None, NotYet()] = 2
-    """."""
-    qgalore_queue_size: Annotated[int | None, NotYet()] = 5
-    """."""
-    grokfast_alpha: Annotated[float | None, NotYet()] = 0.98
-    """."""
-    grokfast_lamb: Annotated[float | None, NotYet()] = 2.0
-    """."""
+    """Keep projections as small integers."""
+    qgalore_proj_bits: Annotated[int | None, Field(ge=1, le=8), NotYet()] = 4
+    """Bits of such an integer."""
+    qgalore_proj_group_size: Annotated[int | None, Field(ge=-1), NotYet()] = 256
+    """Numbers that share a scale, -1 for all of a row; it must divide the projection's last dimension."""
+    qgalore_cos_threshold: Annotated[float | None, Field(ge=-1, le=1), NotYet()] = 0.4
+    """Cosine similarity of a projection to the one before from which on a layer counts as settled."""
+    qgalore_gamma_proj: Annotated[PositiveInt | None, NotYet()] = 2
+    """Factor by which the gap of a settled layer grows."""
+    qgalore_queue_size: Annotated[PositiveInt | None, NotYet()] = 5
+    """Last similarities that are averaged for that."""
+    grokfast_alpha: Annotated[float | None, Field(ge=0, le=1), NotYet()] = 0.98
+    """Decay of the moving average of gradients, the slow part, in Grokfast (Lee et al. 2024, arXiv 2405.20233)."""
+    grokfast_lamb: Annotated[NonNegativeFloat | None, NotYet()] = 2.0
+    """Multiple of that average which is added to each gradient."""

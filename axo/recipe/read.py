@@ -15,6 +15,7 @@ from axo.recipe.paths import settle
 from axo.recipe.recipe import Recipe, build
 from axo.recipe.rewrite import rewrite
 from axo.recipe.rules import check, remarks
+from axo.recipe.secrets import secrets_in
 from axo.recipe.support import assess
 
 
@@ -34,6 +35,13 @@ class Source:
         placed = [self._placed(finding) for finding in dict.fromkeys(findings)]
         return sorted(placed, key=lambda one: (one.file == COMMAND_LINE, one.line is None, one.line or 0))
 
+    def place(self, key: str) -> str | None:
+        """`recipe.yaml:12` or `command line`: where the dotted `key` or the nearest one around it is given."""
+        found = self._placed(Finding(key, ""))
+        if found.file == COMMAND_LINE:
+            return COMMAND_LINE
+        return None if found.line is None else f"{found.file}:{found.line}"
+
     def _placed(self, finding: Finding) -> Finding:
         if finding.file is not None:
             return finding
@@ -42,12 +50,14 @@ class Source:
             message = f"{finding.message} (read as {finding.key})"
             as_written = replace(finding, key=self.moved[finding.key], message=message)
         parts = as_written.key.split(".")
-        for end in range(len(parts), 0, -1):
-            key = ".".join(parts[:end])
-            if key in self.overridden:
-                return replace(as_written, file=COMMAND_LINE)
-            if key in self.lines:
-                return replace(as_written, file=self.file, line=self.lines[key])
+        places = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        if not self.overridden.isdisjoint(places):
+            return replace(as_written, file=COMMAND_LINE)
+        line = next((self.lines[key] for key in places if key in self.lines), None)
+        if line is not None:
+            return replace(as_written, file=self.file, line=line)
+        if any(key.startswith(f"{as_written.key}.") for key in self.overridden):
+            return replace(as_written, file=COMMAND_LINE)
         return replace(as_written, file=self.file)
 
 
@@ -69,6 +79,8 @@ class LoadedRecipe:
     """Key of `flat` -> the spelling in `asked`, where it is another."""
     idle: Mapping[str, str]
     """Dotted key -> why it has no effect."""
+    off: tuple[str, ...]
+    """Keys of `asked` that only switch off what axo is without anyway."""
     not_yet: tuple[Finding, ...]
     """What axo cannot run yet; empty unless these were asked for."""
 
@@ -93,8 +105,10 @@ def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_y
     flat, moves = settle(rewritten.flat, recipe_dir=recipe.folder)
     source = Source(recipe.name, document.lines, frozenset(override.key for override in asked), rewritten.moved)
     support = assess(flat)
-    faults = [*document.findings, *misplaced, *rewritten.findings]
-    not_yet = () if allow_not_yet else support.refusals
+    refusals, idle = (*rewritten.not_yet, *support.refusals), {**rewritten.idle, **support.idle}
+    as_written = replace(source, moved={}).locate([*secrets_in(values), *rewritten.findings])
+    faults = [*document.findings, *misplaced, *as_written]
+    not_yet = () if allow_not_yet else refusals
     built = build(flat)
     if not isinstance(built, Recipe):
         faults = [*faults, *_unreported(built, faults)]
@@ -107,19 +121,20 @@ def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_y
         flat=flat,
         lines=document.lines,
         path=recipe.path,
-        notes=(*recipe.notes, *rewritten.notes, *_idle_notes(rewritten.off, support.idle), *moves, *remarks(built)),
+        notes=(*recipe.notes, *rewritten.notes, *_idle_notes(rewritten.off, idle), *moves, *remarks(built)),
         source=source,
         asked=values,
         moved=rewritten.moved,
-        idle=support.idle,
-        not_yet=tuple(source.locate(support.refusals)),
+        idle=idle,
+        off=rewritten.off,
+        not_yet=tuple(source.locate(refusals)),
     )
 
 
 def _idle_notes(off: Sequence[str], idle: Mapping[str, str]) -> Iterator[str]:
     """One note for all keys that have the same reason."""
     if off:
-        yield f"switched off, as axo is without them: {', '.join(off)}"
+        yield f"asks for what axo does anyway: {', '.join(off)}"
     reasons: dict[str, list[str]] = {}
     for key, why in idle.items():
         reasons.setdefault(why, []).append(key)

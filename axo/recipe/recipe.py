@@ -92,7 +92,7 @@ def build(flat: Mapping[str, Any]) -> Recipe | list[Finding]:
     for key, value in flat.items():
         owner = owner_of(key)
         if owner is None:
-            findings.append(Finding(key, "unknown key", _where_it_belongs(key)))
+            findings.append(Finding(key, "unknown key", where_it_belongs(key)))
         else:
             shares[owner][key] = value
     sections: dict[str, Section] = {}
@@ -109,7 +109,7 @@ def build(flat: Mapping[str, Any]) -> Recipe | list[Finding]:
     return findings or Recipe.model_construct(**cast("dict[str, Any]", sections))
 
 
-def _where_it_belongs(key: str) -> str | None:
+def where_it_belongs(key: str) -> str | None:
     """The block that a key belongs into, where it stands outside of it; else the nearest names."""
     blocks = [
         outer

@@ -49,6 +49,9 @@ SWITCHES: Mapping[str, tuple[str, Any]] = {
 }
 """Where `true` chooses a value of another key."""
 
+YIELDING = frozenset({"bfloat16"})
+"""Switches that add nothing where the recipe gives their key itself a value that is not off."""
+
 VALUES: Mapping[tuple[str, Any], Mapping[str, Any]] = {
     ("gradient_checkpointing", "offload"): {"gradient_checkpointing": True, "activation_offloading": True},
     ("gradient_checkpointing", "offload_disk"): {"gradient_checkpointing": True, "activation_offloading": "disk"},
@@ -101,6 +104,10 @@ GONE: Mapping[str, str] = {
     "context_parapllel_size": "it is written context_parallel_size",
     "full_finetune": "leave adapter unset to train all weights",
     "torch_dtype": "use bf16",
+    "rpo_alpha": "use dpo_loss_type: [sigmoid, sft] with dpo_loss_weights",
+    "dpo_norm_loss": "remove it; trl no longer has it either",
+    "dpo_use_logits_to_keep": "remove it; logits are computed at trained positions anyway",
+    "dpo_generate_during_eval": "use generate_samples",
     "base_model_ignore_patterns": "remove it",
     "gptq_disable_exllama": "remove it",
     "gptq_groupsize": "remove it; the quantised model's own config says it",
@@ -112,6 +119,9 @@ GONE: Mapping[str, str] = {
     "unsloth_lora_o": "remove it",
     "unsloth_rms_norm": "remove it",
     "unsloth_rope": "remove it",
+    "fsdp_config.version": "it is written fsdp_version",
+    "fsdp_config.cpu_offload": "use offload_params",
+    "fsdp_config.backward_prefetch_policy": "remove it; FSDP 2 decides itself when parameters are gathered",
     "datasets.conversation": "use type: chat_template, and chat_template for the way of writing",
 }
 """Key of old recipes (inside a mapping or list: with the names around it) -> what to do about it. Accepted where its

@@ -26,16 +26,28 @@ class Rewritten:
     """New name -> the name that the recipe gives."""
     off: tuple[str, ...]
     """Keys that were left out: they switch off what axo is without anyway."""
+    idle: Mapping[str, str]
+    """Plugins that were left out -> why they are not needed."""
+    not_yet: tuple[Finding, ...]
+    """Plugins of Axolotl whose work axo cannot do yet."""
 
 
 def rewrite(flat: Mapping[str, Any]) -> Rewritten:
     """What can be said in the sections' keys is; what no longer is a key is refused, unless it is switched off."""
     work = _Work()
-    for key, value in flat.items():
+    for key, value in sorted(flat.items(), key=lambda item: item[0] in renamed.YIELDING):
         work.take(key, value)
     work.merge_fsdp()
     moved = {name: key for name, key in work.given_by.items() if name != key}
-    return Rewritten(work.flat, tuple(work.notes), tuple(work.findings), moved, tuple(work.off))
+    return Rewritten(
+        flat=work.flat,
+        notes=tuple(work.notes),
+        findings=tuple(work.findings),
+        moved=moved,
+        off=tuple(work.off),
+        idle=work.idle,
+        not_yet=tuple(work.not_yet),
+    )
 
 
 class _Work:
@@ -45,6 +57,8 @@ class _Work:
         self.findings: list[Finding] = []
         self.given_by: dict[str, str] = {}
         self.off: list[str] = []
+        self.idle: dict[str, str] = {}
+        self.not_yet: list[Finding] = []
 
     def take(self, key: str, value: Any) -> None:
         if key in renamed.SWITCHES:
@@ -122,6 +136,8 @@ class _Work:
             self.off.append(key)
         elif value is not True:
             self._refuse(key, f"found {found(value)}, expected true or false", f"use {name}")
+        elif key in renamed.YIELDING and not is_off(self.flat.get(name)):
+            self.notes.append(f"{key}: true adds nothing to {_words({name: self.flat[name]})}")
         else:
             self.notes.append(f"{key}: true means {_words({name: chosen})}")
             self._set(name, chosen, at=key)
@@ -132,9 +148,10 @@ class _Work:
             at = f"plugins.{index}" if isinstance(value, list) else "plugins"
             package = _package(entry) or ""
             if package in renamed.PLUGINS:
-                self.notes.append(f"{at}: {entry} is not needed here: {renamed.PLUGINS[package]}")
+                self.idle[at] = renamed.PLUGINS[package]
             elif package in renamed.PLUGINS_NOT_YET:
-                self._refuse(at, f"{entry} is not supported yet: {renamed.PLUGINS_NOT_YET[package]}", "remove it")
+                message = f"{entry} is not supported yet: {renamed.PLUGINS_NOT_YET[package]}"
+                self.not_yet.append(Finding(at, message, "remove it to train without"))
             elif not is_off(entry):
                 names = [f"axolotl.integrations.{name}" for name in (*renamed.PLUGINS, *renamed.PLUGINS_NOT_YET)]
                 near = did_you_mean(str(entry), names)

@@ -22,25 +22,29 @@ class RunSection(Section):
     """Seed of shuffling, splitting, initialisation and dropout; recorded with the run."""
     fallbacks: Annotated[Literal["allow", "refuse"], Ours()] = "allow"
     """`refuse` turns every fallback that the Plan would choose into an error."""
+
+    loss_watchdog_threshold: Annotated[PositiveFloat | None, NotYet()] = None
+    """Training loss above which a step counts as failed; unset: none does."""
+    loss_watchdog_patience: Annotated[PositiveInt | None, NotYet()] = None
+    """Failed steps in a row after which training stops; unset: 3."""
+
     hub_model_id: Annotated[str | None, NotYet()] = None
-    """."""
-    hub_strategy: Annotated[str | None, NotYet()] = None
-    """."""
+    """Hub model, `owner/name`, to which checkpoints and the trained model are sent; it is made private."""
+    hub_strategy: Annotated[Literal["end", "every_save", "checkpoint", "all_checkpoints"] | None, NotYet()] = None
+    """What is sent to the hub: the trained model alone (end); the weights at every save (every_save); besides these the
+    last checkpoint, to go on elsewhere (checkpoint); or every checkpoint; unset: every_save."""
     hub_revision: Annotated[str | None, NotYet()] = None
-    """."""
-    merge_lora: Annotated[bool | None, NoEffect("it is set by the command")] = None
-    """."""
-    strict: Annotated[bool | None, NoEffect("unknown keys are always refused")] = False
-    """."""
-    loss_watchdog_threshold: Annotated[float | None, NotYet()] = None
-    """."""
-    loss_watchdog_patience: Annotated[int | None, NotYet()] = None
-    """."""
+    """Branch of the hub model that receives it; unset: main."""
+
+    strict: Annotated[bool | None, NoEffect("an option of the command line always counts")] = False
+    """Let the command line change only keys that stand in the recipe."""
+    debug: Annotated[bool | None, NoEffect("it changes what Axolotl prints, not what is learnt")] = None
+    """Print some prepared samples with their trained tokens before training."""
     is_preprocess: Annotated[bool | None, NoEffect("it is set by the command")] = None
-    """."""
-    preprocess_iterable: Annotated[bool | None, NoEffect("it is set by the command")] = None
-    """."""
+    """The command is `preprocess`."""
+    preprocess_iterable: Annotated[bool | None, NoEffect("nothing reads it, in Axolotl neither")] = None
+    """Prepare data as a stream."""
+    merge_lora: Annotated[bool | None, NoEffect("it is set by the command")] = None
+    """The command is `merge-lora`."""
     axolotl_config_path: Annotated[str | None, NoEffect("it is set by the command")] = None
-    """."""
-    debug: Annotated[bool | None, NoEffect("it is set by the command")] = None
-    """."""
+    """The recipe's own file."""

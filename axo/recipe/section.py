@@ -48,9 +48,12 @@ class Supported:
     """Of the values that the type allows, those that axo can run; the others are refused as not supported yet."""
 
     values: tuple[Any, ...]
+    matching: str | None
+    """Regular expression of further texts that axo can run, of which `values` are examples."""
 
-    def __init__(self, *values: Any) -> None:
+    def __init__(self, *values: Any, matching: str | None = None) -> None:
         object.__setattr__(self, "values", values)
+        object.__setattr__(self, "matching", matching)
 
 
 @dataclass(frozen=True)

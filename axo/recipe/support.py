@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -91,10 +92,17 @@ def _refusals(section: type[Section], key: str, value: Any, at: str) -> Iterator
     not_yet, supported, no_effect = mark(info, NotYet), mark(info, Supported), mark(info, NoEffect)
     if not_yet is not None and not asks_for_nothing(value, default=info.default, off=not_yet.off):
         yield Finding(at, "not supported yet", f"it means: {sentence(section, key)} Remove it to train without.")
-    if supported is not None and _is_known(value, info.annotation) and not is_in(value, supported.values):
-        yield Finding(at, f"{found(value)} is not supported yet", f"supported for {key}: {one_of(supported.values)}")
+    if supported is not None and _is_known(value, info.annotation) and not _runs(value, supported):
+        runs = one_of(supported.values) + (" and others like them" if supported.matching else "")
+        yield Finding(at, f"{found(value)} is not supported yet", f"supported for {key}: {runs}")
     if no_effect is not None and no_effect.only and not is_in(value, no_effect.only):
         yield Finding(at, f"{found(value)} is not supported: {no_effect.why}", "remove it")
+
+
+def _runs(value: Any, supported: Supported) -> bool:
+    if supported.matching is not None and isinstance(value, str) and re.fullmatch(supported.matching, value):
+        return True
+    return is_in(value, supported.values)
 
 
 def _is_known(value: Any, annotation: Any) -> bool:

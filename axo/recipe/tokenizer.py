@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from axo.recipe.section import NoEffect, NotYet, Section
+from pydantic import NonNegativeInt
+
+from axo.recipe.section import Differs, NoEffect, NotYet, Section
 
 
 class SpecialTokens(Section):
@@ -23,10 +25,45 @@ class SpecialTokens(Section):
 class TokenizerSection(Section):
     tokenizer_config: str | None = None
     """Folder or hub name of the tokenizer; unset: base_model."""
+    tokenizer_type: Annotated[str | None, NoEffect("the files of the tokenizer decide")] = None
+    """Class of transformers for the tokenizer, for example LlamaTokenizer; unset: AutoTokenizer, which reads the class
+    from the files."""
+    tokenizer_use_fast: Annotated[bool | None, NoEffect("fast tokenizers are always used", only=(True,))] = None
+    """Use the fast tokenizer, written in Rust, instead of the one in Python; unset: true."""
+    tokenizer_legacy: Annotated[bool | None, NotYet()] = None
+    """SentencePiece tokenizers (Llama, T5) put a space before text that follows a special token, as transformers once
+    did; unset: as the class of the tokenizer has it."""
+    tokenizer_use_mistral_common: Annotated[bool | None, NotYet()] = None
+    """Tokenise, and write conversations, with Mistral's own package mistral-common instead of transformers."""
+    tokenizer_save_jinja_files: Annotated[
+        bool | None, NoEffect("the chat template is saved as chat_template.jinja", only=(True,))
+    ] = True
+    """Save the chat template as a file of its own beside the tokenizer; false: inside tokenizer_config.json."""
+
     special_tokens: SpecialTokens | None = None
     """Special tokens to set; one that is not in the vocabulary is added and the embeddings grow."""
     tokens: list[str] | None = None
     """Ordinary tokens to add to the vocabulary; the embeddings grow."""
+    added_tokens_overrides: Annotated[dict[NonNegativeInt, str] | None, NotYet()] = None
+    """Token id -> new text of an unused added token of the tokenizer, so that the vocabulary need not grow."""
+    resize_token_embeddings_to_32x: Annotated[bool | None, NotYet()] = None
+    """Where the embeddings grow for new tokens, go on to the next multiple of 32 rows."""
+    mean_resizing_embeddings: Annotated[
+        bool | None,
+        NoEffect("new embeddings are always drawn around the mean of the others", only=(True,)),
+        Differs("new embeddings are drawn like those of an untrained model; around the mean, training starts closer"),
+    ] = True
+    """Draw the embeddings of new tokens around the mean of the others, with their covariance."""
+    shrink_embeddings: Annotated[bool | None, NotYet()] = None
+    """Cut rows of the embeddings off for which the tokenizer has no token; unset: they stay."""
+    embeddings_skip_upcast: Annotated[
+        bool | None, NoEffect("embeddings that are not trained are stored like the rest of the model")
+    ] = None
+    """Leave the embeddings beside an adapter in the number format of the model, instead of float32."""
+    fix_untrained_tokens: Annotated[bool | NonNegativeInt | list[NonNegativeInt] | None, NotYet()] = None
+    """Set embeddings that the base model never trained to the mean of the others before training: of all tokens in the
+    data (true or a number), or of the token ids in a list."""
+
     chat_template: str | None = None
     """Name of the chat template: `tokenizer_default`, `chatml`, `llama3` or `jinja` (with chat_template_jinja)."""
     chat_template_jinja: str | None = None
@@ -37,29 +74,3 @@ class TokenizerSection(Section):
     """Texts that end a turn in the chat template; unset: the end-of-sequence token."""
     default_system_message: str | None = None
     """System message of conversations that have none."""
-    tokenizer_use_fast: Annotated[bool | None, NoEffect("fast tokenizers are always used", only=(True,))] = None
-    """."""
-    tokenizer_legacy: Annotated[bool | None, NotYet()] = None
-    """."""
-    tokenizer_use_mistral_common: Annotated[bool | None, NotYet()] = None
-    """."""
-    tokenizer_type: Annotated[str | None, NoEffect("the files of the tokenizer decide")] = None
-    """."""
-    tokenizer_save_jinja_files: Annotated[bool | None, NoEffect("the tokenizer's chat template is saved beside it")] = (
-        True
-    )
-    """."""
-    resize_token_embeddings_to_32x: Annotated[bool | None, NotYet()] = None
-    """."""
-    mean_resizing_embeddings: Annotated[bool | None, NoEffect("new embeddings begin at the mean of the others")] = False
-    """."""
-    shrink_embeddings: Annotated[bool | None, NotYet()] = None
-    """."""
-    embeddings_skip_upcast: Annotated[bool | None, NoEffect("the Plan decides where tensors are and in which type")] = (
-        None
-    )
-    """."""
-    added_tokens_overrides: Annotated[dict[int, str] | None, NotYet()] = None
-    """."""
-    fix_untrained_tokens: Annotated[int | list[int] | None, NotYet()] = None
-    """."""

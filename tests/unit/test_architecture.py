@@ -48,7 +48,7 @@ ORACLES = {"accelerate", "trl"}
 
 READS_ENVIRONMENT = ("axo.launch", "axo.plan.facts", "axo.train.worker")
 WRITES_ENVIRONMENT = ("axo.launch",)
-SEES_WHOLE_RECIPE = ("axo.cli", "axo.workflows", "axo.recipe", "axo.plan.resolve", "axo.train.run")
+SEES_WHOLE_RECIPE = ("axo.cli", "axo.workflows", "axo.recipe", "axo.plan", "axo.train.run")
 PICKLES = {"cloudpickle", "dill", "joblib", "pickle"}
 READS_PICKLES = ("axo.engines.deepspeed",)
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "manager", "handler"}

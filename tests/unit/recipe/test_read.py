@@ -201,7 +201,7 @@ def test_a_finding_of_a_later_check_gets_its_line(tmp_path: Path) -> None:
 
 
 def test_the_flat_mapping_gives_the_same_recipe_through_json_and_through_a_file(tmp_path: Path) -> None:
-    text = MINIMAL + "flash_attention: true\nseed: 7\nspecial_tokens: {pad_token: '<|pad|>'}\nwandb_name: '010'\n"
+    text = MINIMAL + "flash_attention: true\nseed: 7\nspecial_tokens: {pad_token: '<|pad|>'}\noutput_dir: '010'\n"
     loaded = read(tmp_path, text, "--num-epochs", "2")
     assert recipe_from_flat(json.loads(json.dumps(loaded.flat))) == loaded.recipe
     dump_flat(loaded.flat, tmp_path / "saved.yaml")

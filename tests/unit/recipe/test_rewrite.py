@@ -77,6 +77,18 @@ def test_the_same_thing_said_twice_is_accepted() -> None:
     assert rewritten.findings == ()
 
 
+@pytest.mark.parametrize("keys", [{"bf16": True, "bfloat16": True}, {"bfloat16": True, "bf16": "auto"}])
+def test_a_switch_that_adds_nothing_to_its_key_yields(keys: dict[str, Any]) -> None:
+    rewritten = rewrite(keys)
+    assert (rewritten.flat, rewritten.findings) == ({"bf16": keys["bf16"]}, ())
+    assert "bfloat16: true adds nothing" in rewritten.notes[0]
+
+
+def test_two_spellings_that_contradict_are_refused_at_the_second() -> None:
+    findings = rewrite({"bf16": True, "float32": True}).findings
+    assert [(finding.key, finding.message) for finding in findings] == [("float32", "says otherwise than bf16")]
+
+
 def test_the_prefix_of_fsdp_keys_is_taken_off() -> None:
     rewritten = one("fsdp_config", {"fsdp_offload_params": True, "fsdp_version": 2, "reshard_after_forward": True})
     assert rewritten.flat == {"fsdp_config": {"offload_params": True, "fsdp_version": 2, "reshard_after_forward": True}}
@@ -132,10 +144,10 @@ def test_what_is_no_key_any_more_is_refused(key: str, value: Any) -> None:
         ("axolotl.integrations.cut_cross_entropy.CutCrossEntropyPlugin", "chunked_cross_entropy"),
     ],
 )
-def test_a_plugin_whose_work_is_done_anyway_is_left_out_with_a_note(entry: str, words: str) -> None:
+def test_a_plugin_whose_work_is_done_anyway_is_left_out_with_the_reason(entry: str, words: str) -> None:
     rewritten = one("plugins", [entry])
-    assert (rewritten.flat, rewritten.findings) == ({}, ())
-    assert words in rewritten.notes[0]
+    assert (rewritten.flat, rewritten.findings, rewritten.not_yet) == ({}, (), ())
+    assert words in rewritten.idle["plugins.0"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +160,8 @@ def test_a_plugin_whose_work_is_done_anyway_is_left_out_with_a_note(entry: str, 
     ],
 )
 def test_every_other_plugin_is_refused_by_its_place(entry: Any, words: str) -> None:
-    finding = one("plugins", ["axolotl.integrations.liger.LigerPlugin", entry]).findings[0]
+    rewritten = one("plugins", ["axolotl.integrations.liger.LigerPlugin", entry])
+    (finding,) = [*rewritten.findings, *rewritten.not_yet]
     assert finding.key == "plugins.1"
     assert words in finding.message
 

@@ -1,4 +1,4 @@
-"""Checks across keys: what they let pass. What they refuse is in tests/assets/bad_recipes."""
+"""Checks across keys: what they let pass, and what they only remark. What they refuse: tests/assets/bad_recipes."""
 
 from __future__ import annotations
 
@@ -74,6 +74,71 @@ def test_what_is_allowed_and_idle_is_remarked() -> None:
     assert len(notes) == 2
     assert "there is no evaluation data" in notes[0]
     assert notes[1] == "datasets.0: field, field_messages have no effect with type: alpaca"
+
+
+@pytest.mark.parametrize(
+    ("keys", "note"),
+    [
+        ({"max_steps": 5, "num_epochs": 2}, "num_epochs has no effect: max_steps ends the run"),
+        ({"lr_scheduler": "constant", "warmup_steps": 5}, "warmup_steps has no effect: lr_scheduler constant has no"),
+        ({"lr_scheduler": "constant", "cosine_min_lr_ratio": 0.1}, "cosine_min_lr_ratio has no effect"),
+        ({"max_steps": 5, "warmup_steps": 5}, "learning_rate is never reached: max_steps (5) ends the run within"),
+        ({"eval_sample_packing": True}, "eval_sample_packing has no effect without val_set_size or test_datasets"),
+        (
+            {"chunked_cross_entropy": False, "chunked_cross_entropy_num_chunks": 4},
+            "chunked_cross_entropy_num_chunks has no effect: chunked_cross_entropy is off",
+        ),
+        ({"optimizer": "sgd", "adam_beta2": 0.95}, "adam_beta2 has no effect: optimizer is sgd"),
+        ({"sample_packing_sequentially": True}, "sample_packing_sequentially has no effect: sample_packing is off"),
+        ({"sample_packing": True, "pad_to_multiple_of": 8}, "pad_to_multiple_of has no effect on training"),
+        ({"save_strategy": "no", "save_total_limit": 2}, "save_total_limit has no effect: save_strategy is 'no'"),
+        ({"eval_batch_size": 2}, "eval_batch_size has no effect without val_set_size or test_datasets"),
+        ({"wandb_name": "x"}, "wandb_name has no effect without use_wandb: true or wandb_project"),
+        ({"mlflow_run_name": "x"}, "mlflow_run_name has no effect without use_mlflow: true or mlflow_experiment_name"),
+        ({"master_weights": "float32", "bf16": False}, "master_weights has no effect: all is float32"),
+        (
+            {"master_weights": "float32", "adapter": "lora", "lora_r": 8, "lora_alpha": 8, "lora_target_linear": True},
+            "master_weights has no effect: adapters are float32 anyway",
+        ),
+        (
+            {"train_on_inputs": True, "datasets": [{"path": "a", "type": "chat_template", "roles_to_train": ["user"]}]},
+            "datasets.0.roles_to_train has no effect: train_on_inputs trains every role",
+        ),
+    ],
+)
+def test_each_idle_key_is_one_note(keys: dict[str, Any], note: str) -> None:
+    recipe = recipe_from_flat({**MINIMAL, **keys})
+    assert check(recipe) == []
+    (said,) = remarks(recipe)
+    assert said.startswith(note)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"max_steps": 5, "warmup_steps": 4},
+        {"chunked_cross_entropy": True, "chunked_cross_entropy_num_chunks": 4},
+        {"lr_scheduler": "constant_with_warmup", "warmup_steps": 5},
+        {"adam_beta2": 0.95},
+        {"sample_packing": True, "sample_packing_sequentially": True},
+        {"pad_to_multiple_of": 8},
+        {"save_strategy": "epoch", "save_total_limit": 2},
+        {"eval_batch_size": 2, "val_set_size": 0.1},
+        {"wandb_name": "x", "wandb_project": "y"},
+        {"wandb_name": "x", "use_wandb": True},
+        {"master_weights": "float32"},
+        {"datasets": [{"path": "a", "type": "chat_template", "roles_to_train": ["user"]}]},
+    ],
+)
+def test_a_key_that_is_read_is_no_note(keys: dict[str, Any]) -> None:
+    assert remarks(recipe_from_flat({**MINIMAL, **keys})) == []
+
+
+def test_a_function_that_reads_rows_is_told_from_a_misspelt_type() -> None:
+    entries = [{"path": "a", "type": "my_rewards.gsm8k_transform"}, {"path": "b", "type": "chat_templat.default"}]
+    own, misspelt = check(recipe_from_flat({**MINIMAL, "datasets": entries}))
+    assert own.message == "'my_rewards.gsm8k_transform' is not supported yet: code of your own that reads rows"
+    assert misspelt.message.startswith("found the text 'chat_templat.default', expected one of")
 
 
 def test_a_check_reports_every_data_set() -> None:
