@@ -14,7 +14,7 @@ from axo.recipe.parse import parse_document
 from axo.recipe.paths import settle
 from axo.recipe.recipe import Recipe, build
 from axo.recipe.rewrite import rewrite
-from axo.recipe.rules import check, remarks
+from axo.recipe.rules import check, lacks, remarks
 from axo.recipe.secrets import secrets_in
 from axo.recipe.support import assess
 
@@ -108,12 +108,12 @@ def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_y
     refusals, idle = (*rewritten.not_yet, *support.refusals), {**rewritten.idle, **support.idle}
     as_written = replace(source, moved={}).locate([*secrets_in(values), *rewritten.findings])
     faults = [*document.findings, *misplaced, *as_written]
-    not_yet = () if allow_not_yet else refusals
     built = build(flat)
     if not isinstance(built, Recipe):
         faults = [*faults, *_unreported(built, faults)]
-        raise RecipeError(source.locate([*faults, *_unreported(not_yet, faults)]))
-    findings = [*(faults or check(built)), *not_yet]
+        raise RecipeError(source.locate([*faults, *(() if allow_not_yet else _unreported(refusals, faults))]))
+    refusals = (*refusals, *lacks(built))
+    findings = [*(faults or check(built)), *(() if allow_not_yet else refusals)]
     if findings:
         raise RecipeError(source.locate(findings))
     return LoadedRecipe(

@@ -12,6 +12,7 @@ from axo.recipe import (
     adapter_rules,
     batch_rules,
     checkpoint_rules,
+    data_lacks,
     data_rules,
     engine_rules,
     extension_rules,
@@ -27,6 +28,11 @@ from axo.recipe.table_rules import Law, table
 def check(recipe: Recipe) -> list[Finding]:
     """Everything that is wrong with `recipe` as a whole."""
     return [finding for rule in RULES for finding in rule(recipe)]
+
+
+def lacks(recipe: Recipe) -> list[Finding]:
+    """What `recipe` asks for by name that axo does not have yet, beside its marked keys and values."""
+    return data_lacks.lacks(recipe)
 
 
 def remarks(recipe: Recipe) -> list[str]:
@@ -71,7 +77,6 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     data_rules.chat_templates,
     data_rules.dataset_types,
     data_rules.message_fields,
-    data_rules.addresses,
     data_rules.local_splits,
     table(LAWS),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 
@@ -123,5 +123,6 @@ def _blocks(section: type[Section]) -> Iterator[type[Section]]:
 
 def _without_titles(schema: Any) -> Any:
     if isinstance(schema, dict):
-        return {key: _without_titles(value) for key, value in schema.items() if key != "title"}
-    return [_without_titles(item) for item in schema] if isinstance(schema, list) else schema
+        parts = cast("dict[str, Any]", schema)
+        return {key: _without_titles(value) for key, value in parts.items() if key != "title"}
+    return [_without_titles(item) for item in cast("list[Any]", schema)] if isinstance(schema, list) else schema

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from axo.recipe.recipe import recipe_from_flat
-from axo.recipe.rules import check, remarks
+from axo.recipe.rules import check, lacks, remarks
 
 MINIMAL: dict[str, Any] = {
     "base_model": "m",
@@ -136,7 +136,8 @@ def test_a_key_that_is_read_is_no_note(keys: dict[str, Any]) -> None:
 
 def test_a_function_that_reads_rows_is_told_from_a_misspelt_type() -> None:
     entries = [{"path": "a", "type": "my_rewards.gsm8k_transform"}, {"path": "b", "type": "chat_templat.default"}]
-    own, misspelt = check(recipe_from_flat({**MINIMAL, "datasets": entries}))
+    recipe = recipe_from_flat({**MINIMAL, "datasets": entries})
+    (own,), (misspelt,) = lacks(recipe), check(recipe)
     assert own.message == "'my_rewards.gsm8k_transform' is not supported yet: code of your own that reads rows"
     assert misspelt.message.startswith("found the text 'chat_templat.default', expected one of")
 
