@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from axo.errors import Finding, RecipeError
+from axo.errors import Finding, HardwareError, RecipeError
+from axo.plan.places import Place, can_be_hub_name
 
 OPTIONAL_PACKAGES = ("flash-attn", "bitsandbytes", "deepspeed", "liger-kernel", "xformers", "tensorboard", "wandb")
 
@@ -52,6 +53,8 @@ class Facts:
     model_config: Mapping[str, Any] | None = None
     """config.json of the base model; None where it is not known before the hub was asked."""
     data: DataFacts | None = None
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place])
+    """Recipe key -> where the model is that it names, of those that are not on this machine."""
 
 
 def find_hardware() -> Hardware:
@@ -59,32 +62,43 @@ def find_hardware() -> Hardware:
     return Hardware(devices=_gpus(), cpu_count=_cpu_count(), num_threads=_num_threads(), packages=_packages())
 
 
-def read_model_config(base_model: str, *, revision: str | None = None) -> Mapping[str, Any] | None:
+def hub_token_in_environment() -> bool:
+    """Whether the environment holds an access token of the hub, under the names that huggingface_hub reads."""
+    return any(os.environ.get(name, "").strip() for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"))
+
+
+def read_model_config(
+    base_model: str, *, revision: str | None = None, key: str = "base_model"
+) -> Mapping[str, Any] | None:
     """config.json of a model folder as JSON; of a hub model from its cache, or None where it is not there yet.
 
-    Raises RecipeError where the folder has no readable config.json."""
-    folder = Path(base_model)
+    `key` is the recipe's that names it. Raises RecipeError where the folder has no readable config.json."""
+    folder = Path(base_model).expanduser()
     if folder.is_dir():
-        return _parse_config(folder / "config.json")
+        return _parse_config(folder / "config.json", key)
     from huggingface_hub import try_to_load_from_cache
 
-    cached = try_to_load_from_cache(base_model, "config.json", revision=revision) if _is_hub_name(base_model) else None
-    return _parse_config(Path(cached)) if isinstance(cached, str) else None
+    known = can_be_hub_name(base_model)
+    cached = try_to_load_from_cache(base_model, "config.json", revision=revision) if known else None
+    return _parse_config(Path(cached), key) if isinstance(cached, str) else None
 
 
-def _parse_config(path: Path) -> Mapping[str, Any]:
+def _parse_config(path: Path, key: str) -> Mapping[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         message = f"{path.parent} has no config.json"
-    except (OSError, ValueError) as error:
-        message = f"{path} cannot be read: {error}"
-    hint = "base_model must be a folder saved by transformers (config.json, weights, tokenizer) or a hub name"
-    raise RecipeError([Finding("base_model", message, hint)])
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{path} cannot be read as JSON: {error}"
+    else:
+        if isinstance(content, dict):
+            return cast("dict[str, Any]", content)
+        message = f"{path} holds {_KINDS.get(type(content).__name__, 'a value')}, expected a JSON object"
+    hint = "name a folder saved by transformers (config.json, weights, tokenizer) or a hub name"
+    raise RecipeError([Finding(key, message, hint)])
 
 
-def _is_hub_name(name: str) -> bool:
-    return name.count("/") <= 1 and not name.startswith((".", "/", "~"))
+_KINDS = {"list": "a list", "str": "a text", "int": "a number", "float": "a number", "NoneType": "null"}
 
 
 def _packages() -> dict[str, str]:
@@ -107,19 +121,47 @@ def _gpus() -> tuple[Device, ...]:
     except pynvml.NVMLError:
         return ()
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        handles = [_handle(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
         return tuple(_device(pynvml, handle) for handle in _visible(pynvml, handles))
+    except pynvml.NVMLError as error:
+        hint = "look at `nvidia-smi`; with CUDA_VISIBLE_DEVICES= (empty) axo trains on the CPU"
+        raise HardwareError(f"the NVIDIA driver cannot read its GPUs: {error}", hint) from error
     finally:
         pynvml.nvmlShutdown()
 
 
+@dataclass(frozen=True)
+class _Lost:
+    """A GPU that the driver counts and cannot reach."""
+
+    index: int
+    why: str
+
+
+def _handle(pynvml: Any, index: int) -> Any:
+    try:
+        return pynvml.nvmlDeviceGetHandleByIndex(index)
+    except pynvml.NVMLError as error:
+        return _Lost(index, str(error))
+
+
 def _device(pynvml: Any, handle: Any) -> Device:
+    if isinstance(handle, _Lost):
+        hint = "look at `nvidia-smi`, reset it, or leave it out: name the others in CUDA_VISIBLE_DEVICES"
+        raise HardwareError(f"GPU {handle.index} cannot be reached: {handle.why}", hint)
     name = pynvml.nvmlDeviceGetName(handle)
     return Device(
         name=name.decode() if isinstance(name, bytes) else name,
-        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
+        memory_bytes=_memory_bytes(pynvml, handle),
         compute_capability=tuple(pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
     )
+
+
+def _memory_bytes(pynvml: Any, handle: Any) -> int:
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
+    except getattr(pynvml, "NVMLError_NotSupported", ()):  # a GPU that shares the memory of its CPU
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _visible(pynvml: Any, handles: list[Any]) -> list[Any]:
@@ -127,7 +169,8 @@ def _visible(pynvml: Any, handles: list[Any]) -> list[Any]:
     asked = os.environ.get("CUDA_VISIBLE_DEVICES")
     if asked is None:
         return handles
-    by_uuid = {str(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in handles}
+    reached = [handle for handle in handles if not isinstance(handle, _Lost)]
+    by_uuid = {str(pynvml.nvmlDeviceGetUUID(handle)): handle for handle in reached}
     chosen: list[Any] = []
     for entry in (part.strip() for part in asked.split(",")):
         match = [handle for uuid, handle in by_uuid.items() if entry and uuid.startswith(entry)]

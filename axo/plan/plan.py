@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +10,7 @@ DType = Literal["float32", "bfloat16"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Decision(_Part):
@@ -22,6 +22,16 @@ class Decision(_Part):
     why: str
     fallback: bool = False
     """The effective value is not the asked one because the machine or a part cannot do it."""
+
+
+def decision(key: str, asked: Any, effective: str, why: str, *, fallback: bool = False) -> Decision:
+    """`asked` is the value of the recipe's key, None where it is unset."""
+    return Decision(key=key, asked=said(asked), effective=effective, why=why, fallback=fallback)
+
+
+def said(value: Any) -> str:
+    """A value as a recipe writes it."""
+    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class EnginePlan(_Part):
@@ -82,7 +92,7 @@ class StepsPlan(_Part):
 
 class Plan(_Part):
     engine: EnginePlan
-    attn_implementation: Literal["eager", "sdpa", "flash_attention_2", "sdpa_varlen"]
+    attn_implementation: str
     precision: PrecisionPlan
     loss: LossPlan
     batch: BatchPlan

@@ -6,18 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from axo.errors import Finding, RecipeError
-from axo.plan import steps as formulas
-from axo.plan.facts import DataFacts, Facts, Hardware
-from axo.plan.plan import (
-    BatchPlan,
-    Decision,
-    DType,
-    EnginePlan,
-    LossPlan,
-    Plan,
-    PrecisionPlan,
-    StepsPlan,
-)
+from axo.plan.batching import plan_batch
+from axo.plan.facts import Facts, Hardware
+from axo.plan.model_checks import check_model
+from axo.plan.plan import BatchPlan, Decision, DType, EnginePlan, LossPlan, Plan, PrecisionPlan, decision
+from axo.plan.schedule import plan_steps
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import KNOWN_HEADS
 
@@ -35,7 +28,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     decisions: list[Decision] = []
     engine = _engine(recipe, facts.hardware, decisions)
     precision = _precision(recipe, facts.hardware, engine, decisions)
-    batch = _batch(recipe, engine, decisions)
+    batch = plan_batch(recipe, engine=engine, decisions=decisions)
+    check_model(recipe, facts, batch, decisions)
     plan = Plan(
         engine=engine,
         attn_implementation=_attention(recipe, facts, engine, precision, batch, decisions),
@@ -43,7 +37,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         loss=_loss(recipe, facts, decisions),
         batch=batch,
         optimizer=_optimizer(recipe, decisions),
-        steps=None if facts.data is None else _steps(recipe, facts.data, batch, decisions),
+        steps=plan_steps(recipe, facts.data, batch=batch, decisions=decisions),
         decisions=tuple(decisions),
     )
     _refuse_fallbacks(recipe, plan.decisions)
@@ -60,7 +54,7 @@ def _engine(recipe: Recipe, hardware: Hardware, decisions: list[Decision]) -> En
         )
     name = "single" if world_size == 1 else "ddp"
     why = f"{devices} GPUs" if devices else f"no GPU, {hardware.cpu_count} CPUs"
-    decisions.append(_decision("world_size", asked, f"{world_size} ({name})", why))
+    decisions.append(decision("world_size", asked, f"{world_size} ({name})", why))
     return EnginePlan(
         name=name,
         device="cuda" if devices else "cpu",
@@ -84,7 +78,7 @@ def _precision(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decisions
     decisions.append(_weights_decision(recipe, model_dtype, adapter_dtype, bf16=bf16))
     tf32 = native if section.tf32 == "auto" else section.tf32
     if engine.device == "cuda":
-        decisions.append(_decision("tf32", section.tf32, str(tf32).lower(), "matrix products that stay in float32"))
+        decisions.append(decision("tf32", section.tf32, str(tf32).lower(), "matrix products that stay in float32"))
     return PrecisionPlan(
         model_dtype=model_dtype,
         adapter_dtype=adapter_dtype,
@@ -96,48 +90,23 @@ def _precision(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decisions
 def _bf16_decision(asked: Any, *, bf16: bool, native: bool, device: str) -> Decision:
     if asked != "auto":
         slow = bf16 and not native
-        return _decision("bf16", asked, "bfloat16" if bf16 else "float32", "slow here" if slow else "as asked")
+        return decision("bf16", asked, "bfloat16" if bf16 else "float32", "slow here" if slow else "as asked")
     why = "the GPU computes it natively" if native else f"auto: no native bfloat16 on this {device}"
-    return _decision("bf16", asked, "bfloat16" if bf16 else "float32", why)
+    return decision("bf16", asked, "bfloat16" if bf16 else "float32", why)
 
 
 def _weights_decision(recipe: Recipe, model_dtype: DType, adapter_dtype: DType, *, bf16: bool) -> Decision:
     asked = recipe.precision.master_weights
     if recipe.adapters.adapter is not None:
         stored = f"base {model_dtype}, adapter {adapter_dtype}"
-        return _decision("master_weights", asked, stored, "adapters are small: kept wide")
+        return decision("master_weights", asked, stored, "adapters are small: kept wide")
     why = "as asked" if asked else "weights are stored as computed"
     if model_dtype == "bfloat16" and recipe.optim.learning_rate < VANISHING_LR:
         why = (
             f"at learning_rate {recipe.optim.learning_rate:g} many bfloat16 updates round to nothing: "
             "master_weights: float32 is recommended"
         )
-    return _decision("master_weights", asked, f"weights {model_dtype}", why)
-
-
-def _batch(recipe: Recipe, engine: EnginePlan, decisions: list[Decision]) -> BatchPlan:
-    section = recipe.batch
-    accumulation = section.gradient_accumulation_steps or (section.batch_size or section.micro_batch_size) // (
-        section.micro_batch_size
-    )
-    packs = section.micro_batch_size * accumulation * engine.world_size
-    workers = "1 worker" if engine.world_size == 1 else f"{engine.world_size} workers"
-    product = f"{section.micro_batch_size} rows x {accumulation} accumulated x {workers}"
-    decisions.append(_decision("batch_size", section.batch_size, f"{packs} rows a step", product))
-    fill = section.sample_packing if section.pad_to_sequence_len is None else section.pad_to_sequence_len
-    if section.sample_packing and section.pad_to_sequence_len is None:
-        decisions.append(_decision("pad_to_sequence_len", None, "true", "sample_packing fills rows (Axolotl default)"))
-    packed_evaluation = section.sample_packing if section.eval_sample_packing is None else section.eval_sample_packing
-    return BatchPlan(
-        micro_batch_size=section.micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        packs_per_step=packs,
-        eval_batch_size=section.eval_batch_size or section.micro_batch_size,
-        sample_packing=section.sample_packing,
-        eval_sample_packing=packed_evaluation,
-        pad_to=recipe.data.sequence_len if fill else None,
-        pad_to_multiple_of=section.pad_to_multiple_of,
-    )
+    return decision("master_weights", asked, f"weights {model_dtype}", why)
 
 
 def _attention(
@@ -153,10 +122,11 @@ def _attention(
     effective: str = asked or ("sdpa_varlen" if missing else "flash_attention_2")
     why, fallback = ("as asked" if asked else "one call for each sample, no mask"), False
     if asked == "flash_attention_2" and missing:
-        effective, why, fallback = "sdpa_varlen", f"{missing}; sdpa_varlen keeps packed samples apart too", True
+        apart = "; sdpa_varlen keeps packed samples apart too" if batch.sample_packing else ""
+        effective, why, fallback = "sdpa_varlen", f"{missing}{apart}", True
     elif asked in ("sdpa", "eager") and batch.sample_packing:
         why = "as asked; a T x T mask for packed samples (sdpa_varlen needs none)"
-    decisions.append(_decision("attn_implementation", asked, effective, why, fallback=fallback))
+    decisions.append(decision("attn_implementation", asked, effective, why, fallback=fallback))
     return effective
 
 
@@ -182,68 +152,15 @@ def _loss(recipe: Recipe, facts: Facts, decisions: list[Decision]) -> LossPlan:
     else:
         why = f"the way from hidden states to logits of {model_type!r} is not known to axo: its own logits are used"
     effective = "chunked" if chunked else "plain"
-    decisions.append(_decision("chunked_cross_entropy", asked, effective, why, fallback=not known and asked is None))
+    decisions.append(decision("chunked_cross_entropy", asked, effective, why, fallback=not known and asked is None))
     return LossPlan(chunked=chunked, num_chunks=recipe.objectives.chunked_cross_entropy_num_chunks)
 
 
 def _optimizer(recipe: Recipe, decisions: list[Decision]) -> str:
     asked = recipe.optim.optimizer
-    decisions.append(_decision("optimizer", asked, asked, "as asked or default; torch AdamW"))
+    why = "as asked" if "optimizer" in recipe.optim.model_fields_set else "Axolotl default"
+    decisions.append(decision("optimizer", asked, asked, why))
     return asked
-
-
-def _steps(recipe: Recipe, data: DataFacts, batch: BatchPlan, decisions: list[Decision]) -> StepsPlan:
-    run = recipe.run
-    per_epoch = formulas.steps_per_epoch(data.train_packs, packs_per_step=batch.packs_per_step)
-    total = formulas.total_steps(per_epoch=per_epoch, num_epochs=run.num_epochs, max_steps=run.max_steps)
-    warmup = _warmup(recipe, total, decisions)
-    decisions.append(
-        _decision(
-            "max_steps" if run.max_steps else "num_epochs",
-            run.max_steps or run.num_epochs,
-            f"{total} steps",
-            f"{data.train_packs} rows, {per_epoch} steps an epoch",
-        )
-    )
-    evaluation, saving = recipe.evaluation, recipe.checkpoint
-    return StepsPlan(
-        steps_per_epoch=per_epoch,
-        total_steps=total,
-        warmup_steps=warmup,
-        logging_steps=formulas.logging_steps(total, asked=recipe.tracking.logging_steps),
-        evaluate=None
-        if data.eval_samples == 0
-        else formulas.cadence(
-            strategy=evaluation.eval_strategy,
-            steps=evaluation.eval_steps,
-            per_epoch=evaluation.evals_per_epoch,
-            total=total,
-            num_epochs=run.num_epochs,
-        ),
-        save=formulas.cadence(
-            strategy=saving.save_strategy,
-            steps=saving.save_steps,
-            per_epoch=saving.saves_per_epoch,
-            total=total,
-            num_epochs=run.num_epochs,
-        ),
-    )
-
-
-def _warmup(recipe: Recipe, total: int, decisions: list[Decision]) -> int:
-    optim = recipe.optim
-    asked = optim.warmup_steps if optim.warmup_ratio is None else optim.warmup_ratio
-    warmup = min(formulas.warmup_steps(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio), total)
-    why = "linear from 0"
-    if optim.lr_scheduler == "constant":
-        warmup, why = 0, "lr_scheduler constant has no warmup; constant_with_warmup has"
-    decisions.append(_decision("warmup_steps", asked, str(warmup), why))
-    return warmup
-
-
-def _decision(key: str, asked: Any, effective: str, why: str, *, fallback: bool = False) -> Decision:
-    shown = "unset" if asked is None else str(asked).lower() if isinstance(asked, bool) else str(asked)
-    return Decision(key=key, asked=shown, effective=effective, why=why, fallback=fallback)
 
 
 def _refuse_fallbacks(recipe: Recipe, decisions: Iterable[Decision]) -> None:

@@ -18,14 +18,12 @@ def total_steps(*, per_epoch: int, num_epochs: float, max_steps: int | None) -> 
 
 
 def warmup_steps(total: int, *, steps: int | None, ratio: float | None) -> int:
-    """The asked steps; or ceil(ratio * total) (transformers.TrainingArguments.get_warmup_steps); or Axolotl's
-    default of 3 % and at most 100, where a single step becomes two (axolotl core/builders/base.py)."""
-    if steps is not None:
-        return steps
-    if ratio is not None:
-        return ceil(ratio * total)
-    default = min(int(0.03 * total), 100)
-    return 2 if default == 1 else default
+    """The asked steps; or the asked share of all steps, rounded down; or 3 % of them and at most 100. A single step
+    becomes two, as the learning rate of the first is 0 (all axolotl core/builders/base.py)."""
+    asked = steps
+    if asked is None:
+        asked = min(int(0.03 * total), 100) if ratio is None else int(ratio * total)
+    return 2 if asked == 1 else asked
 
 
 def logging_steps(total: int, *, asked: int | None) -> int:
@@ -43,8 +41,8 @@ def cadence(
 ) -> Cadence | None:
     """When to evaluate or save, in Axolotl's meaning: a number of steps, a share of all steps below 1, or so many
     times in each of `num_epochs` (a share of all steps too, also where max_steps cuts the epochs short); by default
-    at the end of each epoch; None for the strategy `no`."""
-    if strategy in ("no", False):
+    at the end of each epoch; None for the strategy `no` and for no times an epoch."""
+    if strategy in ("no", False) or per_epoch == 0:
         return None
     if steps is not None:
         return Cadence(steps=max(1, ceil(steps * total) if steps < 1 else int(steps)))

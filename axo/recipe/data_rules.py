@@ -97,6 +97,8 @@ def remarks(recipe: Recipe) -> list[str]:
     notes = _overruled(recipe)
     for key, entry in entries(recipe):
         kind = entry.type if isinstance(entry.type, str) else "a mapping"
+        if lacking_type(kind) is not None:
+            continue
         idle = [name for name in sorted(entry.model_fields_set) if _FORMAT_KEYS.get(name, kind) != kind]
         if idle:
             notes.append(f"{key}: {', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with type: {kind}")

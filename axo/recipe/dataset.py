@@ -139,7 +139,7 @@ class DatasetEntry(Section):
     field_rejected: Annotated[str | None, NotYet()] = None
     """rl: column of the answer that is not preferred; unset: rejected."""
 
-    step_separator: Annotated[str | None, NotYet()] = None
+    step_separator: Annotated[str | None, NotYet(off=("\n",))] = None
     """process_reward_model: text after each step, whose last token carries the step's label; unset: a line feed."""
     max_completion_length: Annotated[PositiveInt | None, NotYet()] = None
     """process_reward_model: tokens after which the steps are cut off; unset: only sequence_len cuts."""

@@ -54,7 +54,7 @@ def _finding(path: Path, kind: str, section: type[Section], given: Mapping[str, 
         return Finding(key, "this key is missing", f"expected {expected(annotation, bounds)}")
     value = _value(path, given)
     message = f"found {found(value, key=key)}, expected {expected(annotation, bounds)}"
-    return Finding(key, message, hint(value, annotation, bounds, key=key))
+    return Finding(key, message, hint(value, annotation, bounds, key=key) or _HINTS.get((key, type(value))))
 
 
 def _declared(path: Path, section: type[Section]) -> tuple[Any, Sequence[Any]]:
@@ -89,3 +89,10 @@ def _value(path: Path, given: Mapping[str, Any]) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+_HINTS = {
+    ("warmup_steps", float): "a share of the steps is given as warmup_ratio",
+    ("tokens", dict): "bos_token, eos_token, ... stand inside special_tokens; tokens is the list of words to add",
+}
+"""(key, type of what was found) -> what was probably meant."""

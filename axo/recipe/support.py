@@ -44,7 +44,7 @@ def asks_for_nothing(value: Any, *, default: Any, off: tuple[Any, ...] = ()) -> 
 def is_off(value: Any) -> bool:
     """Whether `value` switches its key off: false, zero, or nothing in it."""
     if isinstance(value, str):
-        return value.strip().lower() in ("", "no", "none", "off", "false")
+        return not value or value.strip().lower() in ("no", "none", "off", "false")
     return not value
 
 

@@ -135,7 +135,7 @@ def test_steps_are_known_once_the_data_is() -> None:
     keys = {"micro_batch_size": 4, "num_epochs": 2, "warmup_ratio": 0.1, "saves_per_epoch": 2, "eval_steps": 0.25}
     steps = plan_of(keys, data=data).steps
     assert steps is not None
-    assert (steps.steps_per_epoch, steps.total_steps, steps.warmup_steps) == (11, 22, 3)
+    assert (steps.steps_per_epoch, steps.total_steps, steps.warmup_steps) == (11, 22, 2)
     assert steps.save == Cadence(steps=6)
     assert steps.evaluate == Cadence(steps=6)
 

@@ -24,13 +24,17 @@ def test_max_steps_takes_precedence() -> None:
     assert total_steps(per_epoch=7, num_epochs=3, max_steps=5) == 5
 
 
-@pytest.mark.parametrize("total", [1, 10, 33, 34, 66, 1000])
-@pytest.mark.parametrize("ratio", [0.0, 0.03, 0.1, 0.5])
-def test_warmup_ratio_is_that_of_transformers(total: int, ratio: float) -> None:
-    transformers = pytest.importorskip("transformers")
-    arguments = transformers.TrainingArguments(output_dir="unused", warmup_steps=ratio, use_cpu=True, report_to=[])
-    expected = arguments.get_warmup_steps(total) if ratio else 0
+@pytest.mark.parametrize(
+    ("total", "ratio", "expected"),
+    [(100, 0.0, 0), (100, 0.05, 5), (33, 0.1, 3), (39, 0.1, 3), (19, 0.1, 2), (9, 0.1, 0), (7, 0.5, 3), (10, 1.0, 10)],
+)
+def test_warmup_ratio_is_rounded_down_and_one_step_becomes_two(total: int, ratio: float, expected: int) -> None:
     assert warmup_steps(total, steps=None, ratio=ratio) == expected
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(0, 0), (1, 2), (2, 2), (50, 50)])
+def test_asked_warmup_is_kept_but_for_a_single_step(asked: int, expected: int) -> None:
+    assert warmup_steps(10, steps=asked, ratio=None) == expected
 
 
 @pytest.mark.parametrize(("total", "expected"), [(10, 0), (34, 2), (66, 2), (67, 2), (100, 3), (5000, 100)])
@@ -52,6 +56,7 @@ def test_unset_logging_is_half_a_percent_from_one_to_ten(total: int, expected: i
         ({"steps": 5.0}, Cadence(steps=5)),
         ({"steps": 0.25}, Cadence(steps=25)),
         ({"per_epoch": 4}, Cadence(steps=math.ceil(100 / 8))),
+        ({"per_epoch": 0}, None),
         ({}, Cadence(epoch=True)),
         ({"strategy": "epoch"}, Cadence(epoch=True)),
     ],

@@ -1,0 +1,122 @@
+"""How many steps a run takes and what happens at which: exact once the data is counted, said in words before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from axo.plan import steps as formulas
+from axo.plan.batching import has_evaluation
+from axo.plan.facts import DataFacts
+from axo.plan.plan import BatchPlan, Cadence, Decision, StepsPlan, decision
+from axo.recipe.recipe import Recipe
+
+LATER = "steps are counted when the data is prepared"
+_DEFAULT = {
+    "eval": "axo's default; Axolotl: never without eval_steps, evals_per_epoch or eval_strategy",
+    "save": "Axolotl default",
+}
+
+
+def plan_steps(
+    recipe: Recipe, data: DataFacts | None, *, batch: BatchPlan, decisions: list[Decision]
+) -> StepsPlan | None:
+    """All that is counted in steps, or None before the data is counted; a decision on each either way."""
+    total, per_epoch = _total(recipe, data, batch, decisions)
+    warmup = _warmup(recipe, total, decisions)
+    logging = _logging(recipe, total, decisions)
+    no_data = not has_evaluation(recipe) if data is None else data.eval_samples == 0
+    evaluate = _cadence(recipe, "eval", total, decisions, never="no evaluation data" if no_data else None)
+    save = _cadence(recipe, "save", total, decisions)
+    if total is None or per_epoch is None:
+        return None
+    return StepsPlan(
+        steps_per_epoch=per_epoch,
+        total_steps=total,
+        warmup_steps=warmup or 0,
+        logging_steps=logging or 1,
+        evaluate=evaluate,
+        save=save,
+    )
+
+
+def _total(
+    recipe: Recipe, data: DataFacts | None, batch: BatchPlan, decisions: list[Decision]
+) -> tuple[int | None, int | None]:
+    run = recipe.run
+    key, asked = ("num_epochs", run.num_epochs) if run.max_steps is None else ("max_steps", run.max_steps)
+    if data is None:
+        effective = f"{asked:g} epoch{'' if asked == 1 else 's'}" if run.max_steps is None else f"{run.max_steps} steps"
+        decisions.append(decision(key, asked, effective, LATER if run.max_steps is None else "as asked"))
+        return None, None
+    per_epoch = formulas.steps_per_epoch(data.train_packs, packs_per_step=batch.packs_per_step)
+    total = formulas.total_steps(per_epoch=per_epoch, num_epochs=run.num_epochs, max_steps=run.max_steps)
+    decisions.append(decision(key, asked, f"{total} steps", f"{data.train_packs} rows, {per_epoch} steps an epoch"))
+    return total, per_epoch
+
+
+def _warmup(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int | None:
+    optim = recipe.optim
+    key = "warmup_steps" if optim.warmup_ratio is None else "warmup_ratio"
+    asked = getattr(optim, key)
+    if optim.lr_scheduler == "constant":
+        decisions.append(decision(key, asked, "0", "lr_scheduler constant has no warmup; constant_with_warmup has"))
+        return 0
+    why = "linear from 0" if asked is not None else "linear from 0; 3 % of the steps, at most 100 (Axolotl default)"
+    if total is None:
+        words = str(asked) if key == "warmup_steps" and asked is not None else f"{asked or 0.03:.4g} of the steps"
+        decisions.append(decision(key, asked, words if asked is not None else f"{words}, at most 100", why))
+        return None
+    warmup = min(formulas.warmup_steps(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio), total)
+    if asked == 1 and key == "warmup_steps":
+        why = f"{why}; one step would begin and end at 0, so it becomes two (as in Axolotl)"
+    decisions.append(decision(key, asked, str(warmup), why))
+    return warmup
+
+
+def _logging(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int | None:
+    asked = recipe.tracking.logging_steps
+    logging = asked if total is None else formulas.logging_steps(total, asked=asked)
+    if asked is None:
+        effective = "0.005 of the steps, from 1 to 10" if logging is None else str(logging)
+        decisions.append(decision("logging_steps", None, effective, "Axolotl default"))
+    return logging
+
+
+def _cadence(
+    recipe: Recipe, kind: str, total: int | None, decisions: list[Decision], *, never: str | None = None
+) -> Cadence | None:
+    """When to evaluate (kind `eval`) or to save (`save`)."""
+    section: Any = recipe.evaluation if kind == "eval" else recipe.checkpoint
+    strategy, steps = getattr(section, f"{kind}_strategy"), getattr(section, f"{kind}_steps")
+    per_epoch = getattr(section, f"{kind}s_per_epoch")
+    given = {f"{kind}_steps": steps, f"{kind}s_per_epoch": per_epoch, f"{kind}_strategy": strategy}
+    key = next((name for name, value in given.items() if value is not None), f"{kind}_strategy")
+    asked = given[key]
+    if never is not None:
+        decisions.append(decision(key, asked, "never", never))
+        return None
+    why = _DEFAULT[kind] if asked is None else "as asked"
+    if total is None:
+        decisions.append(decision(key, asked, _in_words(strategy, steps, per_epoch), why))
+        return None
+    cadence = formulas.cadence(
+        strategy=strategy, steps=steps, per_epoch=per_epoch, total=total, num_epochs=recipe.run.num_epochs
+    )
+    decisions.append(decision(key, asked, _said(cadence), why))
+    return cadence
+
+
+def _in_words(strategy: str | None, steps: float | None, per_epoch: int | None) -> str:
+    if strategy == "no" or per_epoch == 0:
+        return "never"
+    if steps is not None:
+        return f"after each {steps:g} of all steps" if steps < 1 else f"every {steps:g} steps"
+    if per_epoch is not None and strategy != "epoch":
+        return "once an epoch" if per_epoch == 1 else f"{per_epoch} times an epoch"
+    return "at the end of each epoch"
+
+
+def _said(cadence: Cadence | None) -> str:
+    if cadence is None:
+        return "never"
+    return "at the end of each epoch" if cadence.steps is None else f"every {cadence.steps} steps"

@@ -1,0 +1,81 @@
+"""Which keys have an effect though a recipe leaves them out, and which have none though it gives them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from axo.plan.plan import Plan
+from axo.plan.words import in_words
+from axo.recipe.data import DatasetEntry
+from axo.recipe.recipe import Recipe
+from axo.recipe.rules import remarks
+from axo.recipe.section import Differs, NoEffect, NotYet, Ours, mark
+from axo.registry.tables import DATASET_FORMATS
+
+OFF: tuple[Any, ...] = (None, False, "", [], {})
+
+
+def has_effect(info: FieldInfo) -> bool:
+    """Whether the default of a key does something."""
+    if mark(info, NotYet) is not None or mark(info, NoEffect) is not None:
+        return False
+    return not any(value is info.default or value == info.default for value in OFF) and not info.is_required()
+
+
+def default(info: FieldInfo, value: Any) -> tuple[str, str]:
+    """(effective, why) of a key that is unset."""
+    differs = mark(info, Differs)
+    why = "Axolotl default" if differs is None else f"axo's default; Axolotl: {differs.axolotl}"
+    return in_words(value), "axo's default" if mark(info, Ours) is not None else why
+
+
+def implied(recipe: Recipe) -> dict[str, Any]:
+    """Dotted key -> what it does unset, where its default is not a value but what code does without one."""
+    found: dict[str, Any] = {"dataset_prepared_path": "last_run_prepared"}
+    if recipe.checkpoint.resume_from_checkpoint is None:
+        found["auto_resume_from_checkpoints"] = True
+    chats = dict(_chats(recipe))
+    if any(entry.chat_template is None and entry.chat_template_jinja is None for entry in chats.values()):
+        found["chat_template"] = "jinja" if recipe.tokenizer.chat_template_jinja else "tokenizer_default"
+    for key, entry in chats.items():
+        named = entry.message_property_mappings or {}
+        found |= {f"{key}.message_field_{name}": name for name in ("role", "content") if name not in named}
+        if not recipe.data.train_on_inputs:
+            found |= {f"{key}.roles_to_train": ["assistant"], f"{key}.train_on_eos": "turn"}
+    return found
+
+
+def idle_remarks(recipe: Recipe, plan: Plan) -> dict[str, str]:
+    """Dotted key -> why it has no effect beside the others that the recipe gives, or on this machine."""
+    found: dict[str, str] = {}
+    for remark in remarks(recipe):
+        said = _REMARK.fullmatch(remark)
+        if said is not None and not _is_of_an_unknown_type(said["with"]):
+            at = f"{said['at']}." if said["at"] else ""
+            found |= {at + key: said["why"] or said["with"] for key in said["keys"].split(", ")}
+    if plan.engine.device != "cuda":
+        found["tf32"] = "there is no GPU"
+    return found
+
+
+def _is_of_an_unknown_type(condition: str | None) -> bool:
+    """Whether keys are said to be idle in a data set of a type that axo does not have yet: it may well read them."""
+    kind = (condition or "").partition("with type: ")[2]
+    return bool(kind) and kind != "a mapping" and kind not in DATASET_FORMATS
+
+
+def _chats(recipe: Recipe) -> Iterator[tuple[str, DatasetEntry]]:
+    for name, entries in (("datasets", recipe.data.datasets), ("test_datasets", recipe.data.test_datasets or [])):
+        for index, entry in enumerate(entries):
+            if entry.type == "chat_template":
+                yield f"{name}.{index}", entry
+
+
+_REMARK = re.compile(
+    r"(?:(?P<at>\S+): )?(?P<keys>\S+(?:, \S+)*) (?:has|have) no effect(?:: (?P<why>.*)| (?P<with>with(?:out)? .*))"
+)
+"""What the rules say of a key that nothing reads: `KEY has no effect: WHY`, `SET: KEY, KEY have no effect with ...`."""
