@@ -62,7 +62,7 @@ def _explain(recipe: str, overrides: Sequence[str]) -> tuple[LoadedRecipe, Expla
 
 def _show(loaded: LoadedRecipe, explanation: Explanation) -> None:
     print_pairs([*_lacks(loaded), *explanation.run.lines], title=loaded.source.file)
-    given = [line for line in explanation.keys if line.place is not None]
+    given = sorted((line for line in explanation.keys if line.place is not None), key=_in_the_recipe)
     rows = [(line.key, _cell(line.asked), _cell(line.effective), _why(line), STYLES.get(line.status)) for line in given]
     print_rows("given", ("key", "asked", "effective", "why"), rows)
     unset = [line for line in explanation.keys if line.place is None]
@@ -85,6 +85,12 @@ def _why(line: Explained) -> str:
     if line.place is None:
         return line.why
     return _line(line.place) if line.why == "as asked" else f"{line.why} ({_line(line.place)})"
+
+
+def _in_the_recipe(line: Explained) -> tuple[bool, int]:
+    """In the order of the recipe, the command line last."""
+    number = (line.place or "").rpartition(":")[2]
+    return (False, int(number)) if number.isdecimal() else (True, 0)
 
 
 def _line(place: str) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import typer
 
 from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json, show_plan
+from axo.log import LOG
+
+if TYPE_CHECKING:
+    from axo.recipe.recipe import Recipe
 
 
 def validate(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug: Debug = False) -> None:
@@ -18,8 +25,24 @@ def validate(ctx: typer.Context, recipe: RecipePath, json: Json = False, debug: 
     loaded = load_recipe(recipe, ctx.args)
     with located(loaded):
         plan = resolve(loaded.recipe, find_facts(loaded.recipe, recipe_folder=loaded.path.parent))
+    missing = _missing_data(loaded.recipe)
+    for note in missing:
+        LOG.info("note: %s", note)
     if json:
-        print_json({"valid": True, "findings": [], "plan": plan.model_dump(mode="json")})
+        notes = [*loaded.notes, *missing]
+        print_json({"valid": True, "findings": [], "notes": notes, "plan": plan.model_dump(mode="json")})
         return
     show_plan(plan)
     print(f"{loaded.source.file}: valid")
+
+
+def _missing_data(recipe: Recipe) -> list[str]:
+    """Data files that are not there: no fault of the recipe, which may be checked on another machine."""
+    from axo.recipe.data_lacks import entries
+    from axo.recipe.data_rules import DATA_FILE
+
+    return [
+        f"{key}.path: {entry.path} is not on this machine"
+        for key, entry in entries(recipe)
+        if DATA_FILE.search(entry.path) and not Path(entry.path).expanduser().exists()
+    ]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from axo.plan.estimate import DataEstimate, SetEstimate, StepsEstimate
 from axo.plan.facts import Facts
 from axo.plan.parameters import ParameterCounts
+from axo.plan.places import can_be_hub_name
 from axo.plan.plan import Plan
 from axo.plan.words import amount, in_words
+from axo.recipe.data_rules import DATA_FILE
 from axo.recipe.recipe import Recipe
 
 
@@ -86,7 +88,7 @@ def _data(recipe: Recipe, data: DataEstimate, steps: StepsEstimate) -> Iterator[
 
 def _size(one: SetEstimate) -> str:
     if not one.files:
-        return "on a hub, or not there" if not one.path.startswith((".", "/")) else "not there"
+        return "on a hub, or not there" if can_be_hub_name(one.path) and not DATA_FILE.search(one.path) else "not there"
     rows = "rows not counted" if one.rows is None else f"{'' if one.exact else 'about '}{one.rows:,} rows"
     return rows if one.num_bytes is None else f"{rows}, {_bytes(one.num_bytes)}"
 

@@ -88,7 +88,7 @@ def local_splits(recipe: Recipe) -> list[Finding]:
     return [
         Finding(f"{key}.split", f"found {found_text(entry.split)}: a single file has no such split", "leave split out")
         for key, entry in entries(recipe)
-        if entry.split != "train" and _DATA_FILE.search(entry.path) and "://" not in entry.path
+        if entry.split != "train" and DATA_FILE.search(entry.path) and "://" not in entry.path
     ]
 
 
@@ -121,7 +121,7 @@ def _overruled(recipe: Recipe) -> list[str]:
     return [f"{key}.roles_to_train has no effect: train_on_inputs trains every role" for key in given]
 
 
-_DATA_FILE = re.compile(r"\.(json|jsonl|csv|parquet|txt)$")
+DATA_FILE = re.compile(r"\.(json|jsonl|csv|parquet|txt)$")
 _FORMAT_KEYS = {
     "field": "completion",
     **dict.fromkeys(

@@ -23,7 +23,7 @@ class EvaluationSection(Section):
     metric_for_best_model: Annotated[str | None, NotYet()] = None
     """Measure by which checkpoints are compared: `loss`, or another that an evaluation gives, with or without `eval_`
     (with reward_model also `accuracy` and `margin`); unset: loss."""
-    greater_is_better: Annotated[bool | None, NotYet()] = None
+    greater_is_better: Annotated[bool | None, NotYet(off=(None,))] = None
     """Whether more of metric_for_best_model is better; unset: yes, unless its name ends in `loss`. Axolotl ignores
     `false`."""
     load_best_model_at_end: Annotated[bool | None, NotYet()] = False

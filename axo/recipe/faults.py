@@ -54,7 +54,7 @@ def _finding(path: Path, kind: str, section: type[Section], given: Mapping[str, 
         return Finding(key, "this key is missing", f"expected {expected(annotation, bounds)}")
     value = _value(path, given)
     message = f"found {found(value, key=key)}, expected {expected(annotation, bounds)}"
-    return Finding(key, message, hint(value, annotation, bounds, key=key) or _HINTS.get((key, type(value))))
+    return Finding(key, message, hint(value, annotation, bounds, key=key) or _HINTS.get((key, type(value).__name__)))
 
 
 def _declared(path: Path, section: type[Section]) -> tuple[Any, Sequence[Any]]:
@@ -91,8 +91,8 @@ def _value(path: Path, given: Mapping[str, Any]) -> Any:
     return value
 
 
-_HINTS = {
-    ("warmup_steps", float): "a share of the steps is given as warmup_ratio",
-    ("tokens", dict): "bos_token, eos_token, ... stand inside special_tokens; tokens is the list of words to add",
+_HINTS: Mapping[tuple[str, str], str] = {
+    ("warmup_steps", "float"): "a share of the steps is given as warmup_ratio",
+    ("tokens", "dict"): "bos_token, eos_token, ... stand inside special_tokens; tokens is the list of words to add",
 }
 """(key, type of what was found) -> what was probably meant."""

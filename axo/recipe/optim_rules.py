@@ -96,11 +96,11 @@ LAWS = (
     ),
     Excludes(
         on("optimizer", "adamw_8bit", "adamw_bnb_8bit"), on("fsdp_config"),
-        "bitsandbytes cannot update weights that FSDP splits", "set optimizer: adamw_torch_8bit",
+        "bitsandbytes cannot update weights that FSDP splits", "set optimizer: adamw_torch_fused",
     ),
     Excludes(
         on("optimizer", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit"), above("tensor_parallel_size", 1),
-        "bitsandbytes cannot update weights that are split over devices", "set optimizer: adamw_torch_8bit",
+        "bitsandbytes cannot update weights that are split over devices", "set optimizer: adamw_torch_fused",
     ),
     Excludes(
         on("optimizer", *_LAYERWISE), above("gradient_accumulation_steps", 1),

@@ -110,13 +110,18 @@ def build(flat: Mapping[str, Any]) -> Recipe | list[Finding]:
 
 
 def where_it_belongs(key: str) -> str | None:
-    """The block that a key belongs into, where it stands outside of it; else the nearest names."""
-    blocks = [
-        outer
-        for section in SECTIONS.values()
-        for outer, field in section.model_fields.items()
-        if (inner := nested(field.annotation)) is not None and key in inner.model_fields
-    ]
-    if blocks:
-        return f"it is a key inside {' or '.join(blocks)}"
-    return did_you_mean(key, (*_OWNERS, *known_names()))
+    """The nearest names; and the block that has `key` or a name near it, where it stands outside of its block."""
+    blocks: dict[str, list[str]] = {}
+    for section in SECTIONS.values():
+        for outer, field in section.model_fields.items():
+            inner = nested(field.annotation)
+            for name in () if inner is None else inner.model_fields:
+                blocks.setdefault(name, []).append(outer)
+    near = did_you_mean(key, (*_OWNERS, *known_names()))
+    if key in blocks:
+        inside = f"it is a key inside {' or '.join(blocks[key])}"
+        return inside if near is None else f"{near} (or, {inside})"
+    if near is not None:
+        return near
+    inner_near = did_you_mean(key, blocks)
+    return inner_near and f"{inner_near} (a key inside a block, as datasets has)"

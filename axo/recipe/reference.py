@@ -36,6 +36,8 @@ def reference() -> str:
 def one_key(key: str) -> str | None:
     """What is known of one key (dotted inside blocks: `datasets.path`), or None for no key."""
     parts = key.split(".")
+    if (other := _other_spelling(key)) is not None:
+        return other
     section = next((one for one in SECTIONS.values() if parts[0] in one.model_fields), None)
     for outer in parts[:-1]:
         section = (
@@ -51,6 +53,15 @@ def one_key(key: str) -> str | None:
     default = "required" if info.is_required() else f"default: {_default(info)}"
     lines = [f"{key}: {_expected(info)}, {default}\n", f"  {_meaning(section, parts[-1], info)}\n", *keys]
     return "".join(lines).rstrip()
+
+
+def _other_spelling(key: str) -> str | None:
+    if key in SWITCHES:
+        name, value = SWITCHES[key]
+        return f"{key}: true is read as {name}: {spelt(value)}\n{one_key(name)}"
+    if key in RENAMED:
+        return f"{key} is read as {RENAMED[key]}\n{one_key(RENAMED[key])}"
+    return f"{key} is no key any more: {GONE[key]}" if key in GONE else None
 
 
 def _lines() -> Iterator[str]:

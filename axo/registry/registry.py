@@ -33,7 +33,14 @@ class Registry(Mapping[str, str]):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """`did you mean 'x' or 'y'?` for the nearest known names, or None where nothing is near."""
-    near = get_close_matches(name, list(known), n=2, cutoff=0.6)
+    names = list(known)
+    near = get_close_matches(name, names, n=2, cutoff=0.6)
+    if not near and len(name) >= _SHORTEST_BEGINNING:
+        near = [longer for longer in names if longer.startswith(name)][:2]
     if not near:
         return None
     return f"did you mean {' or '.join(repr(match) for match in near)}?"
+
+
+_SHORTEST_BEGINNING = 3
+"""Letters of a name that are enough to look for longer ones that begin so."""

@@ -12,6 +12,7 @@ from axo.log import LOG
 from axo.model.load import load_model
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
+from axo.recipe.run import RunSection
 from axo.registry.tables import ADAPTERS
 from axo.train import output_dir
 from axo.train.batches import make_evaluate
@@ -19,7 +20,7 @@ from axo.train.build import make_engine, make_objective
 from axo.train.evaluate import Evaluation
 from axo.train.orders import PreparedData, open_prepared
 from axo.workflows.prepare import Preparation, prepare_run
-from axo.workflows.trained import trained_folder
+from axo.workflows.trained import enough_memory, trained_folder
 
 
 def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Evaluation:
@@ -39,14 +40,16 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
     if data.eval_order is None:
         message = "the recipe holds no evaluation data"
         raise RecipeError([Finding("val_set_size", message, "set val_set_size or test_datasets")])
-    return _score(recipe, prepared, data, folder=folder)
+    with enough_memory("lower eval_batch_size (or micro_batch_size), or sequence_len"):
+        return _score(recipe, prepared, data, folder=folder)
 
 
 def _warn_of_other_split(recipe: Recipe, prepared: Preparation) -> None:
     """Samples are split off by seed, share and prepared data: with any other one, trained samples would be scored."""
     trained = output_dir.read_trajectory(Path(recipe.run.output_dir))
     now = {"prepared_data": prepared.train.key, "seed": recipe.run.seed, "val_set_size": recipe.data.val_set_size}
-    changed = [key for key, value in now.items() if trained is not None and trained.get(key) != value]
+    defaults = {"seed": RunSection.model_fields["seed"].default, "val_set_size": 0.0}
+    changed = [key for key, value in now.items() if trained and trained.get(key, defaults.get(key)) != value]
     if changed:
         LOG.warning(
             "the run in %s was trained with another %s: the samples scored here may be among those it was trained on",

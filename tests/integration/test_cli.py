@@ -116,7 +116,7 @@ def test_a_data_file_that_is_not_there_is_named_with_what_is(axo: Any, lab: Any)
 
 @pytest.mark.parametrize(
     ("line", "place"),
-    [('{"instruction": "Hi", "output": ', "2: "), ('{"instruction": "Hi", "output": 5}', "2:output: ")],
+    [('{"instruction": "Hi", "output": ', "2:33: "), ('{"instruction": "Hi", "output": 5}', "2:output: ")],
 )
 @pytest.mark.parametrize("verb", ["train", "preprocess"])
 def test_a_broken_line_of_data_is_refused_with_its_number(axo: Any, lab: Any, verb: str, line: str, place: str) -> None:
@@ -286,6 +286,8 @@ def test_train_evaluate_merge_and_inference_answer_in_json(axo: Any, lab: Any, t
     assert axo("train", out / "recipe.yaml", "--json").answer["start"] == "finished", "the kept recipe is the same"
     spoken = axo("evaluate", recipe)
     assert spoken.out.splitlines()[0] == f"loss: {score['loss']:,.6g}"
+    assert "was trained with another" not in spoken.err
+    assert "was trained with another seed" in axo("evaluate", recipe, "--seed", "43").err
 
     merged = axo("merge-lora", recipe, "--no-check", "--json", "--out", tmp_path / "elsewhere")
     assert merged.code == 0
