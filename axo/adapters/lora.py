@@ -66,7 +66,7 @@ class Lora:
                 adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
                 _take_dtypes(adapted, weights)
                 outcome = set_peft_model_state_dict(adapted, weights)
-        except (ValueError, RuntimeError, KeyError) as error:
+        except (ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:  # its config may hold anything
             raise CheckpointError(
                 f"the adapter in {folder} does not fit this model: {str(error).strip()}",
                 "base_model must be the model that the adapter was trained on, with the same tokenizer",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+import typer
 
 from axo.cli.common import Debug, Json, print_json
 from axo.errors import HardwareError
@@ -37,7 +40,9 @@ def doctor(json: Json = False, debug: Debug = False) -> None:
     blocking = [fault for fault in report.faults if fault.blocks]
     if blocking:
         more = f" (and {len(blocking) - 1} more)" if len(blocking) > 1 else ""
-        raise HardwareError(f"axo cannot train on this machine: {blocking[0].message}{more}", blocking[0].hint)
+        refused = HardwareError(f"axo cannot train on this machine: {blocking[0].message}{more}", blocking[0].hint)
+        print(f"error: {refused}", file=sys.stderr)  # the report is the one line of JSON
+        raise typer.Exit(refused.exit_code)
 
 
 def _lines(report: Report) -> Iterator[str]:

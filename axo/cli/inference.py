@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, print_json
+from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json
 from axo.errors import AxoError
 from axo.log import LOG
 
@@ -50,7 +50,7 @@ def inference(
     del debug
     if merged and base:
         raise AxoError("--merged and --base name two models", "choose one of them")
-    loaded = load_recipe(recipe, ctx.args).recipe
+    loaded = load_recipe(recipe, ctx.args)
     from axo.infer.generate import GenerationSettings
     from axo.workflows.inference import load
 
@@ -65,13 +65,14 @@ def inference(
         top_k=top_k or 0,
         num_beams=beams,
         repetition_penalty=repetition_penalty,
-        seed=loaded.run.seed if seed is None else seed,
+        seed=loaded.recipe.run.seed if seed is None else seed,
     )
     if prompt is None and not chat and not sys.stdin.isatty():
         prompt = _piped()
     if prompt is not None and not prompt.strip():
         raise AxoError("the prompt is empty", "give a text as argument or on stdin, or talk with --chat")
-    trained = load(loaded, merged=merged, base=base)
+    with located(loaded):
+        trained = load(loaded.recipe, merged=merged, base=base)
     if prompt is None:
         _talk(trained, settings=settings)
         return

@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperCommand
 
 from axo import __version__, log
-from axo.cli.doctor import doctor
 from axo.cli.common import print_json
+from axo.cli.doctor import doctor
 from axo.cli.evaluate import evaluate
 from axo.cli.explain import explain
 from axo.cli.inference import inference

@@ -52,8 +52,12 @@ def train(
         if json:
             print_json(report)
         return
-    from axo.workflows.train import train as run_train
+    from axo.train.stop import stoppable
 
+    with stoppable() as check_signals:
+        from axo.workflows.train import train as run_train  # seconds, in which somebody may press Ctrl-C
+
+        check_signals()
     with located(loaded):
         trained = run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info)
     if trained.kind == "finished":

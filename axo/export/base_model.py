@@ -13,6 +13,7 @@ from axo.export.tensor_file import Stored, TensorFile, open_tensors
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+_AGAIN = "copy or download it again"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class BaseModel:
     @property
     def text_config(self) -> Mapping[str, Any]:
         """The part of the configuration that holds `vocab_size`: nested in models that also see images."""
-        return self.config if "vocab_size" in self.config else self.config.get("text_config", {})
+        inner = self.config.get("text_config")
+        return self.config if "vocab_size" in self.config or not isinstance(inner, dict) else inner
 
 
 def open_base(folder: Path) -> BaseModel:
@@ -40,8 +42,8 @@ def open_base(folder: Path) -> BaseModel:
         CheckpointError: no safetensors weights, missing or damaged files, or quantised weights.
     """
     config = read_json(folder / "config.json")
-    if config.get("quantization_config"):
-        method = config["quantization_config"].get("quant_method", "unknown method")
+    if quantized := config.get("quantization_config"):
+        method = quantized.get("quant_method", "unknown method") if isinstance(quantized, dict) else quantized
         raise CheckpointError(
             f"{folder}: the base model's weights are quantised ({method})",
             "merge into the unquantised model that it was made from: name that one as the base",
@@ -63,18 +65,20 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON: {error}") from error
+        raise CheckpointError(f"{path}: no such file", _AGAIN) from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", _AGAIN) from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not valid JSON: {error}", _AGAIN) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected a JSON object")
+        raise CheckpointError(f"{path}: expected a JSON object", _AGAIN)
     return content
 
 
 def _open_shards(folder: Path, index: Mapping[str, Any]) -> tuple[TensorFile, ...]:
     weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict):
-        raise CheckpointError(f"{folder / INDEX_FILE}: no `weight_map`")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(f"{folder / INDEX_FILE}: no `weight_map` of file names", _AGAIN)
     shards = {name: open_tensors(folder / name) for name in dict.fromkeys(weight_map.values())}
     for tensor, name in weight_map.items():
         if tensor not in shards[name].entries:

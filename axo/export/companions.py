@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from axo.errors import CheckpointError
 from axo.export.assemble import Assembly
-from axo.export.base_model import INDEX_FILE, BaseModel
+from axo.export.base_model import INDEX_FILE, BaseModel, read_json
 
 _FROM_BASE = ("config.json", "generation_config.json", "*processor_config.json", "*.py", "LICENSE*", "NOTICE*")
 """Everything else in a base's folder is the tokenizer's, weights, or about the run that made it."""
@@ -22,7 +23,15 @@ _TOKENIZER = {
 }
 
 
-def write_companions(base: BaseModel, assembly: Assembly, *, tokenizer: Path, dtype: str | None, folder: Path) -> None:
+def write_companions(
+    base: BaseModel,
+    assembly: Assembly,
+    *,
+    tokenizer: Path,
+    eot_tokens: Sequence[str] = (),
+    dtype: str | None,
+    folder: Path,
+) -> None:
     """Write everything but the weights into `folder`.
 
     All tokenizer files come from the folder `tokenizer` and none from the base where that is another: a mixture of
@@ -37,34 +46,39 @@ def write_companions(base: BaseModel, assembly: Assembly, *, tokenizer: Path, dt
     config = _new_config(base.config, assembly, dtype=dtype)
     if config != base.config:
         _write_json(folder / "config.json", config)
-    _end_as_the_tokenizer(folder)
+    _end_as_the_tokenizer(folder, base=base.folder, eot_tokens=eot_tokens)
     if base.index is not None:
         _write_json(folder / INDEX_FILE, _new_index(base, base.index, assembly))
 
 
-def _end_as_the_tokenizer(folder: Path) -> None:
-    """Let generation stop at the tokenizer's end-of-sequence token too, which may not be the base's."""
+def _end_as_the_tokenizer(folder: Path, *, base: Path, eot_tokens: Sequence[str]) -> None:
+    """Let generation stop at the tokenizer's end-of-sequence token too, which may not be the base's, and at those of
+    `eot_tokens` that are one token."""
     path = folder / "generation_config.json"
-    eos = _eos_token_id(folder)
-    if eos is None or not path.is_file():
+    ends = _end_ids(folder, eot_tokens)
+    if not ends:
         return
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(base / path.name) if path.is_file() else {}
     former = config.get("eos_token_id")
-    ends = [former] if isinstance(former, int) else list(former or [])
-    if eos not in ends:
-        _write_json(path, config | {"eos_token_id": [eos, *ends] if ends else eos})
+    before = former if isinstance(former, list) else [] if former is None else [former]
+    if (path.is_file() or eot_tokens) and not set(ends) <= set(before):
+        ends = list(dict.fromkeys([*ends, *before]))
+        _write_json(path, config | {"eos_token_id": ends if len(ends) > 1 else ends[0]})
 
 
-def _eos_token_id(folder: Path) -> int | None:
-    """Id of the end-of-sequence token as the tokenizer's files say it."""
+def _end_ids(folder: Path, eot_tokens: Sequence[str]) -> list[int]:
+    """Ids of the end-of-sequence token and of `eot_tokens`, as the tokenizer's files say them."""
     files = (folder / "tokenizer_config.json", folder / "tokenizer.json")
     if not all(file.is_file() for file in files):
-        return None
-    config, backend = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+        return []
+    config, backend = (read_json(file) for file in files)
     eos = config.get("eos_token")
-    text = eos.get("content") if isinstance(eos, dict) else eos
-    ids = {token["content"]: token["id"] for token in backend.get("added_tokens", [])}
-    return ids.get(text)
+    texts = [eos.get("content") if isinstance(eos, dict) else eos, *eot_tokens]
+    try:
+        ids = {token["content"]: token["id"] for token in backend.get("added_tokens", [])}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{files[1]}: added_tokens is no list of tokens", "copy the tokenizer again") from error
+    return [ids[text] for text in texts if isinstance(text, str) and text in ids]
 
 
 def has_tokenizer(folder: Path) -> bool:

@@ -117,6 +117,7 @@ def _check_mergeable(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder}: a DoRA adapter (use_dora) cannot be merged by adding a product",
             "merge it with peft's merge_and_unload",
         )
+    _check_types(folder, config)
     init = config.get("init_lora_weights", True)
     if init not in _PLAIN_INITS:
         raise CheckpointError(
@@ -126,6 +127,31 @@ def _check_mergeable(folder: Path, config: Mapping[str, Any]) -> None:
     variants = sorted(key for key, value in config.items() if key not in _NEUTRAL and value)
     if variants:
         raise CheckpointError(f"{folder}: cannot merge an adapter with {', '.join(variants)}", "merge it with peft")
+
+
+def _check_types(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where a key that the merge computes with is not of its kind."""
+    patterns = {key: config.get(key) or {} for key in ("rank_pattern", "alpha_pattern")}
+    fits = {"r": _is_number(config.get("r")), "lora_alpha": _is_number(config.get("lora_alpha"))}
+    fits |= {
+        key: isinstance(pattern, dict) and all(_is_number(value) and _compiles(text) for text, value in pattern.items())
+        for key, pattern in patterns.items()
+    }
+    wrong = [f"{key} is {config.get(key)!r}" for key, fit in fits.items() if not fit]
+    if wrong:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {', '.join(wrong)}", "the file is damaged: copy it again")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
 
 
 def _check_numbers(stored: Stored) -> None:

@@ -11,7 +11,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -54,13 +54,15 @@ def merge_lora(
     adapter: Path,
     out: Path,
     tokenizer_from: Path | None,
+    eot_tokens: Sequence[str] = (),
     dtype: Dtype | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MergeReport:
     """Write `base` with `adapter` merged into it to the folder `out`.
 
-    `tokenizer_from` None: the tokenizer beside the adapter if there is one, else the base's. `dtype` None: every
-    tensor keeps its number format. `progress(done_bytes, total_bytes)` is called from several threads, one at a time.
+    `tokenizer_from` None: the tokenizer beside the adapter if there is one, else the base's. `eot_tokens` end a text
+    as the tokenizer's end-of-sequence token does. `dtype` None: every tensor keeps its number format.
+    `progress(done_bytes, total_bytes)` is called from several threads, one at a time.
 
     Raises:
         CheckpointError: a missing or damaged file, an adapter that cannot be merged or belongs to another base, an
@@ -75,7 +77,7 @@ def merge_lora(
     with whole_folder(out, inputs=(base, adapter)) as folder:
         _check_space(folder, total)
         write_tensors(assembly.files, folder=folder, written=meter.add)
-        write_companions(opened, assembly, tokenizer=tokenizer, dtype=dtype, folder=folder)
+        write_companions(opened, assembly, tokenizer=tokenizer, eot_tokens=eot_tokens, dtype=dtype, folder=folder)
         marker = {"format_version": 1, "base": str(base), "adapter": str(adapter), "bytes": total}
         (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
     return MergeReport(

@@ -27,7 +27,11 @@ def whole_folder(out: Path, *, inputs: tuple[Path, ...]) -> Iterator[Path]:
     check_output(out, inputs=inputs)
     _remove_left_overs(out)
     made = out.parent / f".{out.name}.{os.getpid()}.tmp"
-    made.mkdir(parents=True)
+    try:
+        made.mkdir(parents=True)
+    except OSError as error:
+        message = f"{out}: the folder cannot be made: {error.strerror}"
+        raise CheckpointError(message, "choose another folder for the merged model") from error
     try:
         yield made
         _take_place(made, out)

@@ -96,7 +96,9 @@ def open_tensors(path: Path) -> TensorFile:
             content = _map(stream.fileno()) if header is not None else None
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file", _DAMAGED) from error
-    except ValueError as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}", _DAMAGED) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: the header is not JSON: no intact safetensors file", _DAMAGED) from error
     if content is None or not isinstance(header, dict):
         raise CheckpointError(f"{path}: {size} bytes are too few for its header: the file is cut short", _DAMAGED)

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
-from axo.errors import CheckpointError, Finding, HardwareError, RecipeError
+from axo.errors import AxoError, CheckpointError, Finding, HardwareError, RecipeError
 from axo.log import LOG, quiet_transformers
+from axo.model.damage import reason_of
+from axo.model.hub import EXPECTED, cache_only, quiet_hub
+from axo.plan.model_checks import class_finding
+from axo.plan.places import can_be_hub_name
 from axo.recipe.model import ModelSection
 from axo.registry.tables import ATTENTION
-
-_EXPECTED = "expected: a folder saved by transformers (config.json, *.safetensors) or the name of a model on the hub"
 
 
 def load_model(
@@ -50,13 +51,14 @@ def load_model(
         "trust_remote_code": section.trust_remote_code,
     }
     name = source or section.base_model
-    with quiet_transformers(), _seeded(seed, device), _explained(name, attn_implementation):
+    with quiet_transformers(), quiet_hub(), _seeded(seed, device), _explained(name, attn_implementation):
         if section.reinit_weights and source is None:
             model = AutoModelForCausalLM.from_config(config, **arguments).to(device)
         else:
             revision = section.revision_of_model if source is None else None
-            placement = None if device == "cpu" else {"": device}
-            model = _from_pretrained(name, config=config, revision=revision, device_map=placement, **arguments)
+            arguments["local_files_only"] = cache_only(name, revision=revision)
+            arguments["device_map"] = None if device == "cpu" else {"": device}
+            model = _from_pretrained(name, config=config, revision=revision, **arguments)
         _check_attention(type(model), attn_implementation)  # for one that came with code of its own
         _grow_embeddings(model, vocab_size)
     return model.eval()
@@ -69,24 +71,24 @@ def _load_config(section: ModelSection, source: str | None) -> Any:
         name, key, revision = section.base_model_config, "base_model_config", None
     else:
         name, key, revision = section.base_model, "base_model", section.revision_of_model
-    if looks_like_a_path(name) and not Path(name).expanduser().is_dir():
-        raise RecipeError([Finding(key, f"there is no folder {name!r}", _EXPECTED)])
+    if not can_be_hub_name(name) and not Path(name).expanduser().is_dir():
+        raise RecipeError([Finding(key, f"there is no folder {name!r}", EXPECTED)])
+    cached = cache_only(name, revision=revision)
     try:
-        return AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=section.trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise CheckpointError(f"the config of {name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
-
-
-def looks_like_a_path(name: str) -> bool:
-    """Whether `name` can only be a path: names on the hub are `name` or `owner/name`."""
-    return name.startswith((".", "/", "~")) or name.endswith("/") or name.count("/") > 1 or "\\" in name
+        with quiet_transformers(), quiet_hub():
+            return AutoConfig.from_pretrained(
+                name, revision=revision, trust_remote_code=section.trust_remote_code, local_files_only=cached
+            )
+    except Exception as error:  # a config may hold anything, and is computed with
+        raise CheckpointError(f"the config of {name!r} cannot be loaded: {reason_of(error, name)}", EXPECTED) from error
 
 
 def _check_model_type(section: ModelSection, config: Any) -> None:
-    asked, named = section.model_type, getattr(config, "architectures", None) or []
-    if asked not in (None, "AutoModelForCausalLM") and named and asked not in named:
-        message = f"is {asked}, but the config of {section.base_model!r} says {', '.join(named)}"
-        raise RecipeError([Finding("model_type", message, "leave model_type out: the config decides")])
+    model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    loaded = None if model_class is None else model_class.__name__
+    finding = class_finding(section.model_type, named=getattr(config, "architectures", None) or [], loaded=loaded)
+    if finding is not None:
+        raise RecipeError([finding])
 
 
 def _from_pretrained(name: str, **arguments: Any) -> Any:
@@ -147,13 +149,13 @@ def _explained(name: str, attn_implementation: str) -> Iterator[None]:
     except ImportError as error:
         hint = f"install what is missing, or set another attn_implementation (here: {attn_implementation})"
         raise HardwareError(f"{name!r} cannot be loaded: {_first_line(error)}", hint) from error
-    except ValueError as error:
-        if "attention implementation" not in str(error):
-            raise CheckpointError(f"{name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
-        message = f"is {attn_implementation}: {_first_line(error)}"
-        raise RecipeError([Finding("attn_implementation", message, "set sdpa_varlen or eager")]) from error
-    except (OSError, KeyError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{name!r} cannot be loaded: {_first_line(error)}", _EXPECTED) from error
+    except AxoError:
+        raise
+    except Exception as error:  # a config may hold anything, and is computed with
+        if isinstance(error, ValueError) and "attention implementation" in str(error):
+            message = f"is {attn_implementation}: {_first_line(error)}"
+            raise RecipeError([Finding("attn_implementation", message, "set sdpa_varlen or eager")]) from error
+        raise CheckpointError(f"{name!r} cannot be loaded: {reason_of(error, name)}", EXPECTED) from error
 
 
 def _first_line(error: Exception) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from axo.errors import AxoError, DataError
+from axo.errors import AxoError, DataError, Finding, RecipeError
 from axo.log import quiet_transformers
-from axo.model.byte_tokenizer import CHATML, CHATML_TOKENS, NUM_BYTES, SPECIAL_TOKENS, train_byte_tokenizer
+from axo.model.byte_tokenizer import CHATML, SPECIAL_TOKENS, train_byte_tokenizer
 from axo.model.shrink import shrink_config
-
-MIN_VOCAB_SIZE = NUM_BYTES + len({*SPECIAL_TOKENS.values(), *CHATML_TOKENS})
+from axo.model.tiny_checks import check_folder, check_sizes
+from axo.plan.model_checks import wrong_sizes
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,23 @@ def make_tiny_model(
     transformers' 0.02 attention starts out even at these sizes and learns to look things up less than half as soon.
     Raises AxoError where sizes do not fit together and DataError for a file that cannot be read.
     """
-    _check_sizes(vocab_size, hidden_size, num_attention_heads, num_key_value_heads)
-    tokenizer = train_byte_tokenizer(_texts(text), vocab_size=vocab_size)
+    sizes = {
+        "hidden_size": hidden_size,
+        "intermediate_size": intermediate_size,
+        "num_hidden_layers": num_hidden_layers,
+        "num_attention_heads": num_attention_heads,
+        "num_key_value_heads": num_key_value_heads,
+    }
+    check_sizes(sizes, vocab_size=vocab_size, seed=seed)
+    check_folder(out)
+    texts = list(_texts(text))
+    if not any(map(str.strip, texts)):
+        raise DataError("there is no text to learn a tokenizer from", file=", ".join(map(str, text)))
+    tokenizer = train_byte_tokenizer(texts, vocab_size=vocab_size)
     tokenizer.model_max_length = max_position_embeddings
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=hidden_size,
-        intermediate_size=intermediate_size,
-        num_hidden_layers=num_hidden_layers,
-        num_attention_heads=num_attention_heads,
-        num_key_value_heads=num_key_value_heads,
+        **sizes,
         max_position_embeddings=max_position_embeddings,
         initializer_range=hidden_size**-0.5,
         tie_word_embeddings=True,
@@ -95,12 +102,24 @@ def make_toy_from_config(
         chat_template=template,
     )
     tokenizer.add_tokens(list(tokens))
-    small = {**shrink_config(config, vocab_size=len(tokenizer)), **_token_ids(tokenizer)}
-    built = CONFIG_MAPPING[small["model_type"]].from_dict(small)
-    return _write(built, tokenizer, out=out, seed=seed)
+    if wrong := list(wrong_sizes(config)):
+        raise RecipeError(wrong)
+    try:
+        small = {**shrink_config(config, vocab_size=len(tokenizer)), **_token_ids(tokenizer)}
+        built = CONFIG_MAPPING[small["model_type"]].from_dict(small)
+        return _write(built, tokenizer, out=out, seed=seed)
+    except (AxoError, OSError):
+        raise
+    except Exception as error:  # a config may hold anything, and is computed with
+        reason = " ".join(str(error).split()) or "no reason given"
+        message = f"no toy can be made from its config.json: {type(error).__name__}: {reason[:MAX_REASON]}"
+        raise RecipeError(
+            [Finding("base_model", message, "look whether the file is whole and of this model")]
+        ) from error
 
 
 TOY_VOCAB_SIZE = 384
+MAX_REASON = 200
 QWEN2_TOKEN = "<|endoftext|>"
 """Beside a Qwen2 config transformers makes any tokenizer a Qwen2Tokenizer, which would add this token."""
 TOY_TEXT = (
@@ -112,15 +131,6 @@ TOY_TEXT = (
 """What the toy tokenizer learns its merges from."""
 
 _TEMPLATE_TOKEN = re.compile(r"<\|\w+\|>|<(?:start|end)_of_turn>")
-
-
-def _check_sizes(vocab_size: int, hidden_size: int, heads: int, kv_heads: int) -> None:
-    if vocab_size < MIN_VOCAB_SIZE:
-        raise AxoError(f"a vocabulary of {vocab_size} tokens is too small", f"use at least {MIN_VOCAB_SIZE}")
-    if hidden_size % heads or (hidden_size // heads) % 2:
-        raise AxoError(f"hidden size {hidden_size} does not divide into {heads} heads of an even size")
-    if heads % kv_heads:
-        raise AxoError(f"{heads} attention heads cannot share {kv_heads} key-value heads evenly")
 
 
 def _texts(files: Sequence[Path]) -> Iterator[str]:

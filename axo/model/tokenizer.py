@@ -10,6 +10,9 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from axo.errors import CheckpointError, Finding, RecipeError
 from axo.log import LOG, quiet_transformers
+from axo.model.damage import reason_of
+from axo.model.hub import cache_only, quiet_hub
+from axo.plan.places import can_be_hub_name
 from axo.recipe.tokenizer import SpecialTokens, TokenizerSection
 
 _EXPECTED = "expected: a folder with tokenizer.json (tokenizer_config.json beside it) or a name on the hub"
@@ -25,6 +28,7 @@ def load_tokenizer(section: TokenizerSection, *, base_model: str, revision: str 
     if not getattr(tokenizer, "is_fast", False):
         message = f"the tokenizer is a slow one ({type(tokenizer).__name__}), which cannot tell where a token's text is"
         raise RecipeError([Finding("tokenizer_config", message, _EXPECTED)])
+    _try(tokenizer, section.tokenizer_config or base_model)
     if section.special_tokens is not None:
         _set_special_tokens(tokenizer, section.special_tokens)
     if section.tokens:
@@ -37,22 +41,35 @@ def _load(section: TokenizerSection, *, base_model: str, revision: str | None, t
     name = section.tokenizer_config or base_model
     key = "tokenizer_config" if section.tokenizer_config else "base_model"
     path = Path(name).expanduser()
-    if name.startswith((".", "/", "~")) and not path.is_dir():
+    if not can_be_hub_name(name) and not path.is_dir():
         raise RecipeError([Finding(key, f"there is no folder {name!r}", _EXPECTED)])
     if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):
         hint = "set tokenizer_config to the folder or hub name of the tokenizer that belongs to the model"
         raise RecipeError([Finding(key, f"{name!r} has no tokenizer ({', '.join(_TOKENIZER_FILES)})", hint)])
+    if section.tokenizer_config:
+        revision = None
+    from_cache = cache_only(name, revision=revision, files=_HUB_FILES)
     try:
-        with quiet_transformers():
+        with quiet_transformers(), quiet_hub():
             return AutoTokenizer.from_pretrained(
-                name, revision=None if section.tokenizer_config else revision, trust_remote_code=trust_remote_code
+                name, revision=revision, trust_remote_code=trust_remote_code, local_files_only=from_cache
             )
     except Exception as error:  # the tokenizers library raises bare Exception for damaged files
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise CheckpointError(f"the tokenizer of {name!r} cannot be loaded: {reason}", _EXPECTED) from error
+        message = f"the tokenizer of {name!r} cannot be loaded: {reason_of(error, name)}"
+        raise CheckpointError(message, _EXPECTED) from error
+
+
+def _try(tokenizer: Any, name: str) -> None:
+    """A class that is not that of the files may load, and fail at the first text."""
+    try:
+        tokenizer("a text, with 1 number and \u20ac")
+    except Exception as error:  # the tokenizers library raises bare Exception
+        message = f"the tokenizer of {name!r} cannot read a text: {reason_of(error, name)}"
+        raise CheckpointError(message, "does tokenizer_class in tokenizer_config.json fit tokenizer.json?") from error
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json", "spiece.model")
+_HUB_FILES = ("tokenizer_config.json", "tokenizer.json", "config.json")
 
 
 def _set_special_tokens(tokenizer: Any, section: SpecialTokens) -> None:

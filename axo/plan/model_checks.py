@@ -23,7 +23,7 @@ def check_model(recipe: Recipe, facts: Facts, batch: BatchPlan, decisions: list[
         return
     findings = [
         *_wrong_class(recipe, config),
-        *_wrong_sizes(config),
+        *wrong_sizes(config),
         *_too_long(recipe, config),
         *_mixing(recipe, config, batch),
     ]
@@ -59,6 +59,18 @@ def is_recurrent(config: Config) -> bool:
     if kinds:
         return not kinds.isdisjoint(_STATEFUL_LAYERS)
     return text.get("model_type") in RECURRENT or config.get("model_type") in RECURRENT
+
+
+def wrong_sizes(config: Config) -> Iterator[Finding]:
+    """Sizes that no model has: building one of them would take for ever, or all memory."""
+    text = text_part(config)
+    for name, most in _MOST.items():
+        value = text.get(name)
+        if value is None or isinstance(value, list):  # some models list a size for each layer
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            message = f"its config.json says {name}: {value!r}, expected a whole number from 1 to {most:,}"
+            yield Finding("base_model", message, "the file is damaged, or of something else: copy or download it again")
 
 
 def text_part(config: Config) -> Config:
@@ -116,18 +128,6 @@ def _wrong_class(recipe: Recipe, config: Config) -> Iterator[Finding]:
 
 
 _OTHER_TASKS = ("ForConditionalGeneration", "ForImageTextToText", "ForSpeechSeq2Seq", "ForVision2Seq")
-
-
-def _wrong_sizes(config: Config) -> Iterator[Finding]:
-    """Sizes that no model has: building one of them would take for ever, or all memory."""
-    text = text_part(config)
-    for name, most in _MOST.items():
-        value = text.get(name)
-        if value is None or isinstance(value, list):  # some models list a size for each layer
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
-            message = f"its config.json says {name}: {value!r}, expected a whole number from 1 to {most:,}"
-            yield Finding("base_model", message, "the file is damaged, or of something else: copy or download it again")
 
 
 _MOST: Mapping[str, int] = {

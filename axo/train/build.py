@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,14 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
     return objective
 
 
-def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path) -> None:
-    """What others load: adapter or model, with tokenizer and chat template beside it."""
+def save_model(
+    adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path, *, eot_tokens: Sequence[str] = ()
+) -> None:
+    """What others load: adapter or model, with tokenizer and chat template beside it.
+
+    A model stops at the tokenizer's end-of-sequence token and at those `eot_tokens` that are one token."""
     if isinstance(adapter, Full):
-        _end_as_the_tokenizer(objective.model, tokenizer)
+        _end_as_taught(objective.model, tokenizer, eot_tokens)
     adapter.save(objective.model, folder)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
@@ -52,16 +57,19 @@ def save_model(adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Pa
         path.chmod(READABLE)  # safetensors makes files that only their owner can read
 
 
-def _end_as_the_tokenizer(model: Any, tokenizer: Any) -> None:
-    """A model that plain transformers generates with must stop at the token that it was taught to end with."""
+def _end_as_taught(model: Any, tokenizer: Any, eot_tokens: Sequence[str]) -> None:
+    """A model that plain transformers generates with must stop at the tokens that it was taught to end with."""
     for config in (model.config, model.generation_config):
         config.pad_token_id = tokenizer.pad_token_id
         config.bos_token_id = tokenizer.bos_token_id
     model.config.eos_token_id = tokenizer.eos_token_id
     former = model.generation_config.eos_token_id
-    ends = [former] if isinstance(former, int) else list(former or [])
-    if tokenizer.eos_token_id not in ends:
-        model.generation_config.eos_token_id = [tokenizer.eos_token_id, *ends] if ends else tokenizer.eos_token_id
+    before = former if isinstance(former, list) else [former]
+    turn_ends = (tokenizer.encode(token, add_special_tokens=False) for token in eot_tokens)
+    single = [ids[0] for ids in turn_ends if len(ids) == 1]
+    ends = [end for end in dict.fromkeys([tokenizer.eos_token_id, *single, *before]) if end is not None]
+    if set(ends) != {end for end in before if end is not None}:
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
 
 
 def describe_trained(objective: CausalLM, plan: Plan) -> str:

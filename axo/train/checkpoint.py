@@ -69,9 +69,27 @@ class Checkpoints:
 
     def load(self, folder: Path) -> Progress:
         """Put weights, optimizer, random states and position of a verified checkpoint back."""
+        self._compare_threads(read_manifest(folder).get("threads"), folder)
         self.engine.load_state(folder / ENGINE_FOLDER)
         load_rng(folder / f"rng-{self.engine.layout.rank:05d}.safetensors", device=self.engine.device)
         return Progress(**json.loads((folder / STATE).read_text()))
+
+    def _compare_threads(self, then: int | None, folder: Path) -> None:
+        """A CPU adds up in another order with another number of threads; on a GPU they compute nothing."""
+        now = self.facts.get("threads")
+        if (
+            self.engine.device.type == "cpu"
+            and self.engine.layout.rank == 0
+            and None not in (then, now)
+            and then != now
+        ):
+            LOG.warning(
+                "%s was computed with %d CPU threads, this run has %d: results may differ in the last bits from an "
+                "unbroken run (OMP_NUM_THREADS sets them)",
+                folder,
+                then,
+                now,
+            )
 
     def _barrier(self) -> None:
         self.engine.gather([0.0])

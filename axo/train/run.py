@@ -57,14 +57,16 @@ def run(job: Job) -> None:
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe)
-        checkpoints = _checkpoints(job, recipe, engine, partial(save_model, adapter, objective, tokenizer))
+        eot_tokens = recipe.tokenizer.eot_tokens or ()
+        write_model = partial(save_model, adapter, objective, tokenizer, eot_tokens=eot_tokens)
+        checkpoints = _checkpoints(job, recipe, engine, write_model)
         progress = checkpoints.load(job.resume) if job.resume else Progress()
         finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop)
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
         if engine.layout.rank == 0:
             with disk_must_take(Path(recipe.run.output_dir)):
-                _finish(Path(recipe.run.output_dir), job, partial(save_model, adapter, objective, tokenizer))
+                _finish(Path(recipe.run.output_dir), job, write_model)
         engine.gather([0.0])
         engine.close()
 

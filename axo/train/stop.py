@@ -1,12 +1,16 @@
-"""SIGTERM and SIGINT ask for a stop after the current step; a second one ends the run at once."""
+"""SIGTERM and SIGINT ask for a stop after the current step; a second one ends the run at once.
+
+Before there are steps, one is enough."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from axo.errors import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -36,3 +40,34 @@ class StopFlag:
         if self.requested and self._insist:
             os._exit(128 + number)
         self.requested = True
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], None]]:
+    """A signal ends the block with Stopped, unless somebody around it handles signals already.
+
+    Gives a function to be called before work that listens by itself begins: imports of some libraries swallow the
+    interrupt, and it raises it again."""
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del frame
+        asked.append(number)
+        raise KeyboardInterrupt  # no AxoError: those are caught and explained on their way
+
+    def check() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    own = [number for number in SIGNALS if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
+    former = {number: signal.signal(number, on_signal) for number in own}
+    try:
+        yield check
+    except KeyboardInterrupt:
+        if not own:
+            raise
+        message = "stopped before the first step: nothing was saved"
+        raise Stopped(message, "the same command starts again, from the last checkpoint if there is one") from None
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -5,13 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from axo.plan.facts import Facts, find_hardware, read_model_config
+from axo.plan.places import find_places, refuse_later
+from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe
 
 
-def find_facts(recipe: Recipe) -> Facts:
-    """Hardware through NVML, config.json as JSON: torch stays unloaded.
+def find_facts(recipe: Recipe, *, recipe_folder: Path | None = None) -> Facts:
+    """Hardware through NVML, config.json as JSON: torch stays unloaded, and no network is asked.
 
-    A base_model folder that is not there yet is left to whoever loads it."""
-    source = recipe.model.base_model_config or recipe.model.base_model
-    config = read_model_config(source, revision=recipe.model.revision_of_model) if Path(source).is_dir() else None
-    return Facts(hardware=find_hardware(), model_config=config)
+    Recipes in `recipe_folder` may write what this one starts from, and not have been run yet. Raises RecipeError for
+    a model that is neither here nor can be on the hub."""
+    places = find_places(recipe, recipe_folder=recipe_folder)
+    model = recipe.model
+    if model.base_model_config is not None:
+        key, name, revision = "base_model_config", model.base_model_config, None
+    else:
+        key, name, revision = "base_model", model.base_model, model.revision_of_model
+    config = None if key in places else read_model_config(name, revision=revision, key=key)
+    return Facts(hardware=find_hardware(), model_config=config, places=places)
+
+
+def check_written(loaded: LoadedRecipe) -> None:
+    """Raise RecipeError where another recipe beside this one has to be trained first."""
+    refuse_later(find_places(loaded.recipe, recipe_folder=loaded.path.parent))

@@ -21,7 +21,7 @@ from axo.workflows.evaluate import load_trained
 from axo.workflows.facts import find_facts
 from axo.workflows.merge import MERGED
 from axo.workflows.prepare import tokenizer_of
-from axo.workflows.trained import trained_folder
+from axo.workflows.trained import enough_memory, trained_folder
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,10 @@ class Trained:
 
     def answer(self, prompt: str, *, settings: GenerationSettings, template: bool | None) -> str:
         """The reply to `prompt`: as trained (`template` None), as a user's message, or what follows the bare text."""
+        with enough_memory("ask for a shorter answer (--max-new-tokens) or fewer --beams"):
+            return self._answer(prompt, settings=settings, template=template)
+
+    def _answer(self, prompt: str, *, settings: GenerationSettings, template: bool | None) -> str:
         if template is None and not self.uses_template:
             prompt, template = self.question(prompt), False
         if template is False:
@@ -63,16 +67,17 @@ class Trained:
 
     def talk(self, lines: Iterable[str], *, settings: GenerationSettings, out: TextIO) -> None:
         """A conversation, line by line; see axo.infer.chat."""
-        chat(
-            self.model,
-            tokenizer=self.tokenizer,
-            settings=settings,
-            lines=lines,
-            out=out,
-            system=self.system,
-            stop_tokens=self.stop_tokens,
-            template_kwargs=self.template_kwargs,
-        )
+        with enough_memory("keep the conversation short (/reset starts anew), or use fewer --beams"):
+            chat(
+                self.model,
+                tokenizer=self.tokenizer,
+                settings=settings,
+                lines=lines,
+                out=out,
+                system=self.system,
+                stop_tokens=self.stop_tokens,
+                template_kwargs=self.template_kwargs,
+            )
 
 
 def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained:
@@ -81,8 +86,10 @@ def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained
     Raises CheckpointError where that is not there yet.
     """
     tokenizer = tokenizer_of(recipe)
+    with enough_memory("the model does not fit on the GPU: bf16: true halves it; CUDA_VISIBLE_DEVICES= uses the CPU"):
+        model = _model(recipe, vocab_size=len(tokenizer), merged=merged, base=base)
     return Trained(
-        model=_model(recipe, vocab_size=len(tokenizer), merged=merged, base=base),
+        model=model,
         tokenizer=tokenizer,
         question=_question(recipe),
         uses_template=any(entry.type == "chat_template" for entry in recipe.data.datasets),

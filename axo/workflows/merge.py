@@ -39,7 +39,8 @@ def merge(recipe: Recipe, *, out: Path | None, check: bool, show: Callable[[str]
     adapter = trained_folder(recipe)
     target = out or adapter / MERGED
     show(f"merging {adapter} into {base}")
-    report = merge_lora(base=base, adapter=adapter, out=target, tokenizer_from=None)
+    eot_tokens = recipe.tokenizer.eot_tokens or ()
+    report = merge_lora(base=base, adapter=adapter, out=target, tokenizer_from=None, eot_tokens=eot_tokens)
     if not check:
         return Merged(report, None)
     show("checking the merged model against base + adapter in a second process")

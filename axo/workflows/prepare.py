@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,7 +14,7 @@ from axo.data.prepare import Prepared, prepare
 from axo.data.templates import resolve_chat_template
 from axo.errors import DataError
 from axo.model.tokenizer import load_tokenizer
-from axo.plan.facts import DataFacts, Facts
+from axo.plan.facts import DataFacts
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
 from axo.recipe.recipe import Recipe
@@ -41,7 +41,7 @@ def prepare_run(recipe: Recipe, *, show: Callable[[str], None] | None = None) ->
     plan = resolve(recipe, facts)
     tokenizer = tokenizer_of(recipe)
     train, evaluation = _prepare_data(recipe, tokenizer, show=show)
-    complete = Facts(facts.hardware, facts.model_config, _count(recipe, plan, train, evaluation))
+    complete = replace(facts, data=_count(recipe, plan, train, evaluation))
     return Preparation(resolve(recipe, complete), tokenizer, train, evaluation)
 
 

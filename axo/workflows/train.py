@@ -22,6 +22,7 @@ from axo.recipe.write import dump_flat
 from axo.train import output_dir
 from axo.train.checkpoint import clear_leftovers, write_json
 from axo.train.job import Job
+from axo.train.stop import stoppable
 from axo.workflows.facts import check_written
 from axo.workflows.prepare import Preparation, prepare_run
 
@@ -40,7 +41,19 @@ class Trained:
 def train(
     loaded: LoadedRecipe, *, fresh: bool, show_plan: Callable[[Plan], None], show: Callable[[str], None]
 ) -> Trained:
-    """Train a recipe to its end, going on where an unfinished run of it stopped."""
+    """Train a recipe to its end, going on where an unfinished run of it stopped. Raises Stopped after a signal."""
+    with stoppable() as check_signals:
+        return _train(loaded, fresh=fresh, show_plan=show_plan, show=show, check_signals=check_signals)
+
+
+def _train(
+    loaded: LoadedRecipe,
+    *,
+    fresh: bool,
+    show_plan: Callable[[Plan], None],
+    show: Callable[[str], None],
+    check_signals: Callable[[], None],
+) -> Trained:
     recipe = loaded.recipe
     if recipe.adapters.lora_model_dir is not None:
         message = "training cannot go on from a trained adapter yet"
@@ -68,6 +81,7 @@ def train(
                 output_dir.clear(folder)
             if start.checkpoint is not None:
                 show(f"going on from {start.checkpoint}")
+            check_signals()
             _run(loaded, prepared, start, trajectory)
     return Trained(folder, prepared.plan.steps.total_steps, start.kind)
 

@@ -71,15 +71,23 @@ def test_a_second_signal_ends_the_run_at_once(runs: Runs, wait_for: Callable[...
     assert runs.steps(out) == 3
 
 
-def test_a_signal_before_the_first_step_leaves_a_folder_that_the_same_command_takes(runs: Runs) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_says_so_and_leaves_a_folder_that_the_same_command_takes(
+    runs: Runs, number: signal.Signals
+) -> None:
     out = runs.folder / "run"
 
     def stop_when_loading() -> None:
         from axo.train import run
 
-        run.make_engine = lambda plan: os.kill(os.getpid(), signal.SIGTERM)  # type: ignore[assignment]
+        run.make_engine = lambda plan: os.kill(os.getpid(), number)  # type: ignore[assignment]
 
-    assert runs.start("run", first=stop_when_loading).wait() == -signal.SIGTERM
+    stopped = runs.start("run", first=stop_when_loading)
+    assert stopped.wait() == STOPPED
+    assert (
+        "error: stopped before the first step: nothing was saved\n  the same command starts again" in stopped.output()
+    )
+    assert "Traceback" not in stopped.output()
     assert (out / "run.json").exists()
     runs.train("run")
     assert runs.steps(out) == 14

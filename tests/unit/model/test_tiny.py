@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from axo.errors import AxoError, DataError
+from axo.errors import AxoError, DataError, RecipeError
 from axo.model.byte_tokenizer import train_byte_tokenizer
 from axo.model.shrink import SHRINKABLE, shrink_config
 from axo.model.tiny import make_tiny_model, make_toy_from_config
@@ -150,6 +151,47 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_sizes_that_do_not_fit_are_refused(text: Path, tmp_path: Path, sizes: dict[str, Any], message: str) -> None:
     with pytest.raises(AxoError, match=message):
         make_tiny_model(tmp_path, text=[text], **sizes)
+
+
+@pytest.mark.parametrize(
+    "name", ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"]
+)
+@pytest.mark.parametrize("size", [0, -2])
+def test_sizes_below_one_are_refused_by_name(text: Path, tmp_path: Path, name: str, size: int) -> None:
+    with pytest.raises(AxoError, match=f"{name} is {size}"):
+        make_tiny_model(tmp_path / "m", text=[text], **{name: size})
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**30])
+def test_a_seed_that_torch_does_not_take_is_refused(text: Path, tmp_path: Path, seed: int) -> None:
+    with pytest.raises(AxoError, match=f"seed is {seed}"):
+        make_tiny_model(tmp_path / "m", text=[text], seed=seed)
+
+
+def test_text_without_a_character_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    with pytest.raises(DataError, match="there is no text to learn a tokenizer from"):
+        make_tiny_model(tmp_path / "m", text=[tmp_path / "empty.txt"])
+
+
+def test_only_a_former_tiny_model_is_written_over(text: Path, tmp_path: Path, tiny_llama_dir: Path) -> None:
+    small = {"text": [text], "hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 1}
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(AxoError, match="file is a file"):
+        make_tiny_model(tmp_path / "file", **small)
+
+    other = shutil.copytree(tiny_llama_dir, tmp_path / "other")
+    weights = (other / "model.safetensors").read_bytes()
+    with pytest.raises(AxoError, match="other holds another model"):
+        make_tiny_model(other, **small)
+    assert (other / "model.safetensors").read_bytes() == weights
+
+    make_tiny_model(tmp_path / "m", **small)
+    make_tiny_model(tmp_path / "m", **small)
+    (tmp_path / "m" / "thesis.tex").write_text("years of work")
+    with pytest.raises(AxoError, match=r"m is not empty \(thesis.tex\)"):
+        make_tiny_model(tmp_path / "m", **small)
 
 
 # Toys of other architectures. The configs have the features of real ones, as their config.json say them.
@@ -313,6 +355,25 @@ def test_shrinking_leaves_the_given_config_alone() -> None:
 def test_weights_have_the_dtype_of_the_config(tmp_path: Path) -> None:
     make_toy_from_config(config_of("llama"), out=tmp_path, seed=1)
     assert AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hidden_size": -1},
+        {"hidden_size": "big"},
+        {"hidden_size": 10**9},
+        {"num_attention_heads": 0},
+        {"rope_parameters": [1]},
+        {"hidden_act": "nope"},
+        {"dtype": "float99"},
+        {"max_position_embeddings": "x"},
+    ],
+)
+def test_a_config_that_no_model_can_be_built_from_is_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, **wrong}
+    with pytest.raises(RecipeError, match=r"base_model: .*config\.json"):
+        make_toy_from_config(config, out=tmp_path, seed=0)
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones() -> None:
