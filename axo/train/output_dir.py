@@ -149,6 +149,11 @@ def _not_passed(named: Path, latest: Path | None) -> Path:
 
 def _named_checkpoint(name: str, trajectory: Mapping[str, Any]) -> Path:
     folder = Path(name)
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"resume_from_checkpoint names {name}, and there is no such folder",
+            "name a checkpoint-... folder, or leave the key out to go on from the newest one in output_dir",
+        )
     checkpoint.verify(folder)
     _check_same(checkpoint.read_manifest(folder)["trajectory"], trajectory, what=str(folder))
     return folder

@@ -26,14 +26,21 @@ def work(job: Job) -> None:
     """Run the job; running out of memory becomes an error with the Plan's numbers."""
     try:
         run(job)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not _is_out_of_memory(error):
+            raise
         batch = job.plan.batch
         rows = f"{batch.micro_batch_size} rows of {batch.pad_to or 'up to sequence_len'} tokens"
         raise HardwareError(
             f"out of memory with micro_batch_size {batch.micro_batch_size} ({rows}), weights in "
-            f"{job.plan.precision.model_dtype}: {str(error).splitlines()[0]}",
+            f"{job.plan.precision.model_dtype}: {(str(error) or 'no memory is left').splitlines()[0]}",
             "lower micro_batch_size and raise gradient_accumulation_steps, or set gradient_checkpointing: true",
         ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has no class of its own for a CPU that has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def main() -> None:

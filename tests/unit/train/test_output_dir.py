@@ -151,3 +151,8 @@ def test_the_trajectory_leaves_out_what_changes_no_weight() -> None:
     keys = {"learning_rate": 1e-4, "output_dir": "x", "save_steps": 3, "wandb_name": "y", "datasets": [{"path": "z"}]}
     trajectory = output_dir.trajectory_of(keys, {"prepared_data": "abc", "rows_a_step": 8})
     assert trajectory == {"learning_rate": 1e-4, "prepared_data": "abc", "rows_a_step": 8}
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"resume_from_checkpoint names .*nowhere, and there is no such folder"):
+        decide(tmp_path / "here", resume_from=str(tmp_path / "nowhere"))

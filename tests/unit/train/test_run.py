@@ -149,9 +149,18 @@ def test_a_stop_is_told_with_the_step_that_was_finished(make_job: Any, monkeypat
         run(make_job(max_steps=5, save_strategy="no"))
 
 
-def test_running_out_of_memory_names_the_plans_numbers(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: Tried to allocate 2 GiB"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["GPU", "CPU"])
+def test_running_out_of_memory_names_the_plans_numbers(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
     def full(job: Job) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB\nand more")
+        raise error
 
     monkeypatch.setattr(worker, "run", full)
     job = make_job(**SHORT, micro_batch_size=2, pad_to_sequence_len=True)
