@@ -97,6 +97,8 @@ class Plan(_Part):
     loss: LossPlan
     batch: BatchPlan
     optimizer: str
+    trackers: tuple[str, ...] = ()
+    """Those that are asked for and installed."""
     steps: StepsPlan | None
     """None before the data is prepared."""
     decisions: tuple[Decision, ...]

@@ -37,6 +37,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
         loss=_loss(recipe, facts, decisions),
         batch=batch,
         optimizer=_optimizer(recipe, decisions),
+        trackers=_trackers(recipe, facts.hardware, decisions),
         steps=plan_steps(recipe, facts.data, batch=batch, decisions=decisions),
         decisions=tuple(decisions),
     )
@@ -71,17 +72,16 @@ def _precision(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decisions
     decisions.append(_bf16_decision(section.bf16, bf16=bf16, native=native, device=engine.device))
     model_dtype: DType = "bfloat16" if bf16 else "float32"
     wide_weights = section.master_weights == "float32" and recipe.adapters.adapter is None
-    adapter_dtype: DType = "bfloat16" if section.bf16 == "full" else "float32"
     if wide_weights:
         model_dtype = "float32"
-    mixed = bf16 and (wide_weights or (recipe.adapters.adapter is not None and adapter_dtype == "float32"))
-    decisions.append(_weights_decision(recipe, model_dtype, adapter_dtype, bf16=bf16))
+    mixed = bf16 and (wide_weights or recipe.adapters.adapter is not None)
+    decisions.append(_weights_decision(recipe, model_dtype))
     tf32 = native if section.tf32 == "auto" else section.tf32
     if engine.device == "cuda":
         decisions.append(decision("tf32", section.tf32, str(tf32).lower(), "matrix products that stay in float32"))
     return PrecisionPlan(
         model_dtype=model_dtype,
-        adapter_dtype=adapter_dtype,
+        adapter_dtype="float32",
         autocast_dtype="bfloat16" if mixed else None,
         tf32=tf32,
     )
@@ -95,10 +95,10 @@ def _bf16_decision(asked: Any, *, bf16: bool, native: bool, device: str) -> Deci
     return decision("bf16", asked, "bfloat16" if bf16 else "float32", why)
 
 
-def _weights_decision(recipe: Recipe, model_dtype: DType, adapter_dtype: DType, *, bf16: bool) -> Decision:
+def _weights_decision(recipe: Recipe, model_dtype: DType) -> Decision:
     asked = recipe.precision.master_weights
     if recipe.adapters.adapter is not None:
-        stored = f"base {model_dtype}, adapter {adapter_dtype}"
+        stored = f"base {model_dtype}, adapter float32"
         return decision("master_weights", asked, stored, "adapters are small: kept wide")
     why = "as asked" if asked else "weights are stored as computed"
     if model_dtype == "bfloat16" and recipe.optim.learning_rate < VANISHING_LR:
@@ -161,6 +161,20 @@ def _optimizer(recipe: Recipe, decisions: list[Decision]) -> str:
     why = "as asked" if "optimizer" in recipe.optim.model_fields_set else "Axolotl default"
     decisions.append(decision("optimizer", asked, asked, why))
     return asked
+
+
+def _trackers(recipe: Recipe, hardware: Hardware, decisions: list[Decision]) -> tuple[str, ...]:
+    """The trackers that the recipe asks for and whose packages are installed."""
+    section = recipe.tracking
+    by_project = section.use_wandb is None and section.wandb_project is not None
+    asked = {"tensorboard": section.use_tensorboard, "wandb": by_project or bool(section.use_wandb)}
+    for name in (name for name, wanted in asked.items() if wanted):
+        missing = name not in hardware.packages
+        implied = by_project and name == "wandb"
+        why = f"the package {name} is not installed" if missing else "wandb_project is set" if implied else "as asked"
+        value = None if implied else True
+        decisions.append(decision(f"use_{name}", value, "off" if missing else "true", why, fallback=missing))
+    return tuple(name for name, wanted in asked.items() if wanted and name in hardware.packages)
 
 
 def _refuse_fallbacks(recipe: Recipe, decisions: Iterable[Decision]) -> None:

@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Ours, Section, Supported
-
-_PLACED = NoEffect("the Plan decides where tensors are and in which type")
-_FASTER = NoEffect("it would change speed or memory, not what is learnt")
+from axo.recipe.section import FASTER, PLACED, NoEffect, NotYet, Ours, Section, Supported
 
 
 class GradientCheckpointingKwargs(Section):
@@ -21,7 +18,7 @@ class GradientCheckpointingKwargs(Section):
         Literal["default", "none"] | None, NoEffect("recomputed tensors are always checked")
     ] = None
     """Check shapes, types and devices of recomputed tensors against the first pass (`default`), or not (`none`)."""
-    early_stop: Annotated[bool | None, _FASTER] = None
+    early_stop: Annotated[bool | None, FASTER] = None
     """End a recomputation as soon as everything that is needed is there; unset: true."""
     debug: Annotated[bool | None, NotYet()] = None
     """Show the operators of both passes where they differ."""
@@ -41,7 +38,8 @@ class SelectiveCheckpointing(Section):
 
 class PrecisionSection(Section):
     bf16: bool | Literal["auto", "full"] = "auto"
-    """Compute in bfloat16; `auto`: where the device computes it natively, on a CPU float32."""
+    """Compute in bfloat16; `auto`: where the device computes it natively, on a CPU float32; `full` is the same as true:
+    weights are stored in it either way (master_weights), adapters in float32."""
     fp16: Annotated[bool | None, Supported(False)] = None
     """Compute in float16 with loss scaling, for devices without bfloat16."""
     float16: Annotated[bool | None, NotYet()] = None
@@ -79,11 +77,11 @@ class PrecisionSection(Section):
     """GPU number, `cpu` or `disk` -> bytes, or text such as 20GiB, that the model's weights may take there."""
     gpu_memory_limit: Annotated[PositiveInt | str | None, NotYet()] = None
     """GiB, or text such as 20GiB, that the model's weights may take on each GPU; the rest goes to CPU memory."""
-    lora_on_cpu: Annotated[bool | None, _PLACED] = None
+    lora_on_cpu: Annotated[bool | None, PLACED] = None
     """Load an adapter on the CPU, where the model fills the GPU."""
-    low_cpu_mem_usage: Annotated[bool | None, _PLACED] = None
+    low_cpu_mem_usage: Annotated[bool | None, PLACED] = None
     """Load the model without first making it with random weights in CPU memory."""
-    torch_empty_cache_steps: Annotated[NonNegativeInt | None, _FASTER] = None
+    torch_empty_cache_steps: Annotated[NonNegativeInt | None, FASTER] = None
     """Steps between calls of torch.cuda.empty_cache(), which gives unused memory back to the driver; unset: never."""
-    gc_collect_steps: Annotated[int | None, Field(ge=-1), _FASTER] = None
+    gc_collect_steps: Annotated[int | None, Field(ge=-1), FASTER] = None
     """Steps between collections of Python's garbage; -1: after each epoch and before evaluations; unset: never."""

@@ -182,13 +182,10 @@ def _hooks(
 
 
 def _trackers(job: Job, recipe: Recipe, folder: Path, *, step: int, logging_steps: int) -> list[Hook]:
-    section = recipe.tracking
-    use_wandb = bool(section.wandb_project) if section.use_wandb is None else section.use_wandb
-    wanted = {"tensorboard": section.use_tensorboard, "wandb": use_wandb}
     hooks: list[Hook] = []
-    for name in (name for name, asked in wanted.items() if asked):
+    for name in job.plan.trackers:
         try:
-            tracker = TRACKERS.load(name)(section, output_dir=folder, recipe=job.recipe, step=step)
+            tracker = TRACKERS.load(name)(recipe.tracking, output_dir=folder, recipe=job.recipe, step=step)
         except Exception as error:  # a foreign library may raise anything; training must go on
             LOG.warning("%s cannot be used and is switched off: %s", name, error)
             continue

@@ -64,13 +64,40 @@ def test_more_workers_than_gpus_are_refused() -> None:
         ({}, Hardware(devices=(T4,)), ("float32", None)),
         ({"bf16": True, "master_weights": "float32"}, CPU, ("float32", "bfloat16")),
         ({"bf16": True, **LORA}, CPU, ("bfloat16", "bfloat16")),
-        ({"bf16": "full", **LORA}, CPU, ("bfloat16", None)),
+        ({"bf16": "full", **LORA}, CPU, ("bfloat16", "bfloat16")),
         ({"bf16": False, **LORA}, CPU, ("float32", None)),
     ],
 )
 def test_storage_and_compute_dtypes(keys: dict[str, Any], hardware: Hardware, expected: tuple[str, str | None]) -> None:
     precision = plan_of(keys, hardware=hardware).precision
     assert (precision.model_dtype, precision.autocast_dtype) == expected
+
+
+@pytest.mark.parametrize("bf16", [True, "full", "auto", False])
+def test_adapters_are_float32_as_peft_makes_them(bf16: Any) -> None:
+    assert plan_of({"bf16": bf16, **LORA}, hardware=Hardware(devices=(H100,))).precision.adapter_dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("keys", "packages", "trackers", "fallback"),
+    [
+        ({"wandb_project": "p"}, {"wandb": "0.22"}, ("wandb",), False),
+        ({"wandb_project": "p"}, {}, (), True),
+        ({"wandb_project": "p", "use_wandb": False}, {"wandb": "0.22"}, (), False),
+        ({"use_tensorboard": True}, {"tensorboard": "2"}, ("tensorboard",), False),
+        ({"use_tensorboard": True, "use_wandb": True}, {"wandb": "1"}, ("wandb",), True),
+        ({}, {"wandb": "0.22", "tensorboard": "2"}, (), False),
+    ],
+)
+def test_a_tracker_whose_package_is_missing_is_a_fallback(
+    keys: dict[str, Any], packages: dict[str, str], trackers: tuple[str, ...], fallback: bool
+) -> None:
+    plan = plan_of(keys, hardware=Hardware(packages=packages))
+    assert plan.trackers == trackers
+    assert any(one.fallback for one in plan.decisions) is fallback
+    if fallback:
+        with pytest.raises(RecipeError, match="is not installed"):
+            plan_of({**keys, "fallbacks": "refuse"}, hardware=Hardware(packages=packages))
 
 
 def test_bf16_weights_with_a_small_learning_rate_bring_a_recommendation() -> None:
