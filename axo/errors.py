@@ -41,11 +41,14 @@ class Finding:
     hint: str | None = None
     file: str | None = None
     line: int | None = None
+    read_as: str | None = None
+    """The key that `key` is another spelling of, or that it stands for among others."""
 
     def __str__(self) -> str:
         place = self.file or "recipe"
         place = f"{place}:{self.line}" if self.line is not None else place
-        text = ": ".join(part for part in (place, self.key, self.message) if part)
+        message = self.message if self.read_as is None else f"{self.message} (read as {self.read_as})"
+        text = ": ".join(part for part in (place, self.key, message) if part)
         return text if self.hint is None else f"{text}\n  {self.hint}"
 
 

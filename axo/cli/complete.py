@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import expanduser
 from pathlib import Path
 
 RECIPES = (".yaml", ".yml")
@@ -50,7 +51,7 @@ def words_of(option: str, incomplete: str) -> list[str]:
 
 def _entries(folder: str, start: str) -> Iterator[str]:
     try:
-        entries = list(Path(folder or ".").expanduser().iterdir())
+        entries = list(Path(expanduser(folder or ".")).iterdir())
     except OSError:
         return
     for entry in entries:

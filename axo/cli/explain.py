@@ -26,7 +26,12 @@ def explain(
     ctx: typer.Context,
     recipe: RecipePath,
     diff: Annotated[
-        str | None, typer.Option("--diff", metavar="OTHER", help="Show only where OTHER has another effect.")
+        str | None,
+        typer.Option(
+            "--diff",
+            metavar="OTHER",
+            help="Show only where the recipe OTHER has another effect; --key value applies to RECIPE alone.",
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,
@@ -40,14 +45,25 @@ def explain(
     if diff is not None:
         other, second = _explain(diff, [])
         _show_differences(loaded, explanation.keys, other, second.keys, json=json)
-        return
-    if json:
+        _refuse(loaded, other)
+    elif json:
         print_json(_answer(loaded, explanation))
     else:
         _show(loaded, explanation)
-    if loaded.not_yet:
-        print("axo train refuses this recipe:", *loaded.not_yet, sep="\n", file=sys.stderr)
+    _refuse(loaded)
+
+
+def _refuse(*recipes: LoadedRecipe) -> None:
+    """End with what axo cannot run yet, if there is any."""
+    refused = [loaded for loaded in recipes if loaded.not_yet]
+    for loaded in refused:
+        print(f"axo train refuses {_title(loaded)}:", *loaded.not_yet, sep="\n", file=sys.stderr)
+    if refused:
         raise typer.Exit(RecipeError.exit_code)
+
+
+def _title(loaded: LoadedRecipe) -> str:
+    return f"{loaded.source.file} + command line" if loaded.source.overridden else loaded.source.file
 
 
 def _explain(recipe: str, overrides: Sequence[str]) -> tuple[LoadedRecipe, Explanation]:
@@ -61,12 +77,13 @@ def _explain(recipe: str, overrides: Sequence[str]) -> tuple[LoadedRecipe, Expla
 
 
 def _show(loaded: LoadedRecipe, explanation: Explanation) -> None:
-    print_pairs([*_lacks(loaded), *explanation.run.lines], title=loaded.source.file)
+    notes = [("note", note) for note in loaded.apart]
+    print_pairs([*_lacks(loaded), *explanation.run.lines, *notes], title=loaded.source.file)
     given = sorted((line for line in explanation.keys if line.place is not None), key=_in_the_recipe)
     rows = [(line.key, _cell(line.asked), _cell(line.effective), _why(line), STYLES.get(line.status)) for line in given]
     print_rows("given", ("key", "asked", "effective", "why"), rows)
     unset = [line for line in explanation.keys if line.place is None]
-    rows = [(line.key, line.effective, line.why, STYLES.get(line.status)) for line in unset]
+    rows = [(line.key, _cell(line.effective), _cell(line.why), STYLES.get(line.status)) for line in unset]
     print_rows("not given, and with an effect", ("key", "effective", "why"), rows)
 
 
@@ -83,8 +100,8 @@ def _lacks(loaded: LoadedRecipe) -> list[tuple[str, str]]:
 
 def _why(line: Explained) -> str:
     if line.place is None:
-        return line.why
-    return _line(line.place) if line.why == "as asked" else f"{line.why} ({_line(line.place)})"
+        return _cell(line.why)
+    return _line(line.place) if line.why == "as asked" else f"{_cell(line.why)} ({_line(line.place)})"
 
 
 def _in_the_recipe(line: Explained) -> tuple[bool, int]:
@@ -103,6 +120,7 @@ def _answer(loaded: LoadedRecipe, explanation: Explanation) -> dict[str, Any]:
     return {
         "recipe": loaded.source.file,
         "runs": not loaded.not_yet,
+        "notes": list(loaded.notes),
         "run": dict(_joined(explanation.run.lines)),
         "keys": [vars(line) for line in explanation.keys],
         "findings": [vars(finding) for finding in loaded.not_yet],
@@ -127,18 +145,19 @@ def _show_differences(
         print_json(
             {
                 "recipes": [one.source.file, other.source.file],
+                "runs": [not one.not_yet, not other.not_yet],
                 "differences": [{"key": key, "one": a and vars(a), "other": b and vars(b)} for key, a, b in found],
             }
         )
         return
     if not found:
-        print(f"{one.source.file} and {other.source.file} have the same effect")
+        print(f"{_title(one)} and {_title(other)} have the same effect")
         return
     rows = [(key, _side(a), _side(b), None) for key, a, b in found]
-    print_rows("differences in effect", ("key", one.source.file, other.source.file), rows)
+    print_rows("differences in effect", ("key", _title(one), _title(other)), rows)
 
 
 def _side(line: Explained | None) -> str:
     if line is None:
         return "unset"
-    return f"{_cell(line.effective)} ({line.why if line.place is None else _line(line.place)})"
+    return f"{_cell(line.effective)} ({_cell(line.why) if line.place is None else _line(line.place)})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -25,10 +25,15 @@ from axo.errors import AxoError
 
 app = typer.Typer(
     help="Fine-tune large language models from one YAML recipe.",
-    no_args_is_help=True,
     rich_markup_mode=None,  # plain help: rich would double the start-up
     pretty_exceptions_enable=False,
 )
+
+
+class UsageError(AxoError):
+    """A word or an option that the command line does not have, or lacks."""
+
+    exit_code = 2
 
 
 class _RecipeCommand(TyperCommand):
@@ -68,30 +73,49 @@ app.command()(init)
 
 
 @app.callback(invoke_without_command=True)
-def root(version: bool = typer.Option(False, "--version", help="Print the version and exit.")) -> None:
+def root(
+    ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version and exit.")
+) -> None:
     log.set_up()
     if version:
         print(f"axo {__version__}")
         raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help(), file=sys.stderr)
+        raise typer.Exit(UsageError.exit_code)
 
 
 def main() -> None:
     """Run the command line; a fault that a user can cause becomes its text on stderr and its exit code, and under
     `--json` one line on stdout too."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)  # the code of typer.Exit; None where a verb just ends
+    except typer.Abort:
+        print("Aborted!", file=sys.stderr)
+        sys.exit(AxoError.exit_code)
+    except typer.TyperException as error:
+        _fail(_usage(error))
     except (AxoError, OSError) as error:  # an OSError: a folder that cannot be written, a disk that is full
         if "--debug" in sys.argv:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        if "--json" in sys.argv:
-            print_json(_failure(error))
-        sys.exit(error.exit_code if isinstance(error, AxoError) else AxoError.exit_code)
+        _fail(error if isinstance(error, AxoError) else AxoError(str(error)))
 
 
-def _failure(error: AxoError | OSError) -> dict[str, Any]:
-    if not isinstance(error, AxoError):
-        error = AxoError(str(error))
+def _usage(error: typer.TyperException) -> UsageError:
+    message = error.format_message().removesuffix(".")
+    context = getattr(error, "ctx", None)  # none where an option lacks its value: then the verb is known to be right
+    verbs = sys.argv[1:2] if context is None else [context.info_name] if context.parent is not None else []
+    return UsageError(message[:1].lower() + message[1:], f"see {' '.join(('axo', *verbs, '--help'))}")
+
+
+def _fail(error: AxoError) -> NoReturn:
+    print(f"error: {error}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print_json(_failure(error))
+    sys.exit(error.exit_code)
+
+
+def _failure(error: AxoError) -> dict[str, Any]:
     findings = [vars(finding) for finding in error.findings]
     answer = {"kind": type(error).__name__, "exit_code": error.exit_code, "message": error.message, "hint": error.hint}
     return {"valid": False, "findings": findings, "error": answer}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,5 +45,5 @@ def _missing_data(recipe: Recipe) -> list[str]:
     return [
         f"{key}.path: {entry.path} is not on this machine"
         for key, entry in entries(recipe)
-        if DATA_FILE.search(entry.path) and not Path(entry.path).expanduser().exists()
+        if DATA_FILE.search(entry.path) and not Path(expanduser(entry.path)).exists()
     ]

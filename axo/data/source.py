@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,7 @@ def source_files(entry: DatasetEntry) -> list[Path]:
     """The local files of a data set in reading order; [] for a data set of a hub."""
     if not is_local(entry):
         return []
-    path = Path(entry.path).expanduser()
+    path = Path(expanduser(entry.path))
     _check_plain_split(entry)
     if path.is_file():
         if entry.split != "train":
@@ -67,7 +68,7 @@ def source_files(entry: DatasetEntry) -> list[Path]:
 
 def is_local(entry: DatasetEntry) -> bool:
     """Whether the path is on this machine. DataError where only a local path can be meant but nothing is there."""
-    path = Path(entry.path).expanduser()
+    path = Path(expanduser(entry.path))
     with readable(path):
         if path.exists():
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def _named(name: str) -> str:
 def _text_or_file(jinja: str) -> str:
     if "{" in jinja or "\n" in jinja:
         return jinja
-    path = Path(jinja).expanduser()
+    path = Path(expanduser(jinja))
     if not path.is_file():
         return _refuse(f"{jinja!r} is neither Jinja text nor a file", key="chat_template_jinja")
     return path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -20,7 +21,7 @@ def base_folder(name: str, *, revision: str | None = None) -> Path:
     Raises:
         CheckpointError: neither a folder nor a model in the hub's cache, and the hub cannot be reached or has none.
     """
-    folder = Path(name).expanduser()
+    folder = Path(expanduser(name))
     if folder.is_dir():
         return folder
     if not can_be_hub_name(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def find_damage(folder: Path) -> str | None:
 
 def reason_of(error: Exception, name: str) -> str:
     """Why something of the model `name` could not be loaded: its damaged file, or what the library says in a line."""
-    folder = Path(name).expanduser()
+    folder = Path(expanduser(name))
     if folder.is_dir() and (damage := find_damage(folder)) is not None:
         return damage
     lines = [line.strip() for line in str(error).strip().split("\n") if line.strip()] or [type(error).__name__]

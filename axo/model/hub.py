@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -29,7 +30,7 @@ def cache_only(name: str, *, revision: str | None, files: tuple[str, ...] = ("co
 
     `files`: one of them in the cache shows that it does. False for a folder. Raises CheckpointError where the hub has
     no such model, does not give it, or cannot be reached and nothing is in the cache."""
-    if Path(name).expanduser().is_dir():
+    if Path(expanduser(name)).is_dir():
         return False
     try:
         get_hf_file_metadata(hf_hub_url(name, files[0], revision=revision), timeout=TIMEOUT_SECONDS)

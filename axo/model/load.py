@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _load_config(section: ModelSection, source: str | None) -> Any:
         name, key, revision = section.base_model_config, "base_model_config", None
     else:
         name, key, revision = section.base_model, "base_model", section.revision_of_model
-    if not can_be_hub_name(name) and not Path(name).expanduser().is_dir():
+    if not can_be_hub_name(name) and not Path(expanduser(name)).is_dir():
         raise RecipeError([Finding(key, f"there is no folder {name!r}", EXPECTED)])
     cached = cache_only(name, revision=revision)
     try:

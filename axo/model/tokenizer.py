@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def load_tokenizer(section: TokenizerSection, *, base_model: str, revision: str 
 def _load(section: TokenizerSection, *, base_model: str, revision: str | None, trust_remote_code: bool) -> Any:
     name = section.tokenizer_config or base_model
     key = "tokenizer_config" if section.tokenizer_config else "base_model"
-    path = Path(name).expanduser()
+    path = Path(expanduser(name))
     if not can_be_hub_name(name) and not path.is_dir():
         raise RecipeError([Finding(key, f"there is no folder {name!r}", _EXPECTED)])
     if path.is_dir() and not any((path / file).is_file() for file in _TOKENIZER_FILES):

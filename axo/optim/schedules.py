@@ -36,11 +36,12 @@ def cosine(step: int, *, total_steps: int, warmup_steps: int, min_ratio: float =
 
 
 def linear(step: int, *, total_steps: int, warmup_steps: int, min_ratio: float = 0.0) -> float:
-    """A straight line from 1 to min_ratio."""
+    """A straight line from 1 to 0; as in Axolotl, min_ratio is cosine's alone."""
+    del min_ratio
     if step < warmup_steps:
         return _warmup(step, warmup_steps)
     progress = _progress(step, total_steps=total_steps, warmup_steps=warmup_steps)
-    return min_ratio + (1 - min_ratio) * (1 - progress)
+    return 1 - progress
 
 
 def constant(step: int, *, total_steps: int, warmup_steps: int, min_ratio: float = 0.0) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from axo.plan.plan import BatchPlan, Decision, EnginePlan, decision
 from axo.plan.words import amount
+from axo.recipe.checkpoint_rules import has_eval_data
 from axo.recipe.recipe import Recipe
 
 
@@ -40,7 +41,7 @@ def _accumulation(recipe: Recipe, decisions: list[Decision]) -> int:
 
 def _eval_batch_size(recipe: Recipe, decisions: list[Decision]) -> int:
     asked = recipe.batch.eval_batch_size
-    if asked is None and has_evaluation(recipe):
+    if asked is None and has_eval_data(recipe):
         decisions.append(
             decision("eval_batch_size", None, str(recipe.batch.micro_batch_size), "micro_batch_size (Axolotl default)")
         )
@@ -51,7 +52,7 @@ def _packed_evaluation(recipe: Recipe, decisions: list[Decision]) -> bool:
     section = recipe.batch
     if section.eval_sample_packing is not None:
         return section.eval_sample_packing
-    if section.sample_packing and has_evaluation(recipe):
+    if section.sample_packing and has_eval_data(recipe):
         decisions.append(decision("eval_sample_packing", None, "true", "as sample_packing (Axolotl default)"))
     return section.sample_packing
 
@@ -63,8 +64,3 @@ def _fills(recipe: Recipe, decisions: list[Decision]) -> bool:
     if section.sample_packing:
         decisions.append(decision("pad_to_sequence_len", None, "true", "sample_packing fills rows (Axolotl default)"))
     return section.sample_packing
-
-
-def has_evaluation(recipe: Recipe) -> bool:
-    """Whether the recipe holds data out or names data to evaluate on."""
-    return bool(recipe.data.test_datasets) or recipe.data.val_set_size > 0

@@ -32,6 +32,8 @@ class FileEstimate:
     """UTF-8 bytes of all texts in the rows, without names of fields, quotes and commas; never exact."""
     exact: bool = False
     """`rows` was counted to the end of the file."""
+    messages: int | None = None
+    """Mappings in lists, as those of a conversation; known with `text_bytes`, and never exact either."""
 
 
 def estimate_file(path: Path, kind: str) -> FileEstimate:
@@ -64,21 +66,22 @@ def _of_lines(path: Path, size: int, *, plain: bool) -> FileEstimate:
     rows += started
     whole = seen >= size
     try:
-        share = 1.0 if plain else _text_share(sample, whole=len(sample) >= size)
+        share = (1.0, 0.0) if plain else _shares(sample, whole=len(sample) >= size)
     except (ValueError, RecursionError):
         return FileEstimate(path, size)
-    text_bytes = None if share is None else round(share * size)
-    return FileEstimate(path, size, rows if whole else round(rows * size / max(seen, 1)), text_bytes, exact=whole)
+    text_bytes, messages = (None, None) if share is None else (round(part * size) for part in share)
+    rows = rows if whole else round(rows * size / max(seen, 1))
+    return FileEstimate(path, size, rows, text_bytes, exact=whole, messages=messages)
 
 
-def _text_share(sample: bytes, *, whole: bool) -> float | None:
-    """Bytes of text of each byte of JSON lines; None where the first line is longer than the sample. ValueError where
-    a line is no JSON."""
+def _shares(sample: bytes, *, whole: bool) -> tuple[float, float] | None:
+    """Bytes of text and messages for each byte of JSON lines; None where the first line is longer than the sample.
+    ValueError where a line is no JSON."""
     sample = sample.removeprefix(_BOM)
     lines = [line for line in (sample if whole else sample[: sample.rfind(b"\n") + 1]).split(b"\n") if line.strip()]
-    text_bytes = sum(_text_bytes(json.loads(line)) for line in lines)
+    rows = [json.loads(line) for line in lines]
     num_bytes = sum(len(line) + 1 for line in lines)
-    return text_bytes / num_bytes if num_bytes else None
+    return (sum(map(_text_bytes, rows)) / num_bytes, sum(map(_messages, rows)) / num_bytes) if num_bytes else None
 
 
 def _of_records(path: Path, size: int, records: Callable[[str], Iterator[tuple[Any, int]]]) -> FileEstimate:
@@ -86,20 +89,21 @@ def _of_records(path: Path, size: int, records: Callable[[str], Iterator[tuple[A
     whole = size <= PARSED_BYTES
     with path.open("rb") as file:
         content = file.read() if whole else file.read(SAMPLE_BYTES)
-    rows = text_bytes = end = 0
+    rows = text_bytes = messages = end = 0
     text = content.decode("utf-8", errors="replace").removeprefix("\ufeff")
     try:
         for record, position in records(text):
-            rows, text_bytes, end = rows + 1, text_bytes + _text_bytes(record), position
+            rows, end = rows + 1, position
+            text_bytes, messages = text_bytes + _text_bytes(record), messages + _messages(record)
     except (ValueError, RecursionError, csv.Error):
         if whole:
             return FileEstimate(path, size)
     if whole:
-        return FileEstimate(path, size, rows, text_bytes, exact=True)
+        return FileEstimate(path, size, rows, text_bytes, exact=True, messages=messages)
     if rows == 0:
         return FileEstimate(path, size)
     scale = size / len(text[:end].encode())
-    return FileEstimate(path, size, round(rows * scale), round(text_bytes * scale))
+    return FileEstimate(path, size, round(rows * scale), round(text_bytes * scale), messages=round(messages * scale))
 
 
 def _is_list(path: Path) -> bool:
@@ -147,3 +151,11 @@ def _text_bytes(value: Any) -> int:
     if isinstance(value, dict):
         return sum(_text_bytes(item) for item in cast("dict[str, Any]", value).values())
     return sum(_text_bytes(item) for item in cast("list[Any]", value)) if isinstance(value, list) else 0
+
+
+def _messages(value: Any) -> int:
+    """Mappings that are items of a list, at any depth."""
+    if isinstance(value, dict):
+        return sum(map(_messages, cast("dict[str, Any]", value).values()))
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    return sum(isinstance(item, dict) + _messages(item) for item in items)

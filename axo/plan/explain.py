@@ -42,10 +42,10 @@ class Explained:
 
 def explain(loaded: LoadedRecipe, plan: Plan) -> list[Explained]:
     """Every key that the recipe gives, and every unset one that has an effect on this run, section by section."""
-    return list(_Work(loaded, plan).lines())
+    return list(_KeyByKey(loaded, plan).lines())
 
 
-class _Work:
+class _KeyByKey:
     def __init__(self, loaded: LoadedRecipe, plan: Plan) -> None:
         self._loaded, self._plan = loaded, plan
         self._decisions = {decision.key: decision for decision in plan.decisions}
@@ -160,8 +160,7 @@ class _Work:
         where that gives several keys, it says which one it read."""
         spelt = self._loaded.moved.get(key, key)
         for finding in self._loaded.not_yet:
-            _, other, read_as = finding.message.partition("(read as ")
-            if finding.key == spelt and (read_as == f"{key})" if other else spelt == key):
+            if finding.key == spelt and (finding.read_as or spelt) == key:
                 return finding
         return None
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,7 +74,7 @@ def read_model_config(
     """config.json of a model folder as JSON; of a hub model from its cache, or None where it is not there yet.
 
     `key` is the recipe's that names it. Raises RecipeError where the folder has no readable config.json."""
-    folder = Path(base_model).expanduser()
+    folder = Path(expanduser(base_model))
     if folder.is_dir():
         return _parse_config(folder / "config.json", key)
     from huggingface_hub import try_to_load_from_cache

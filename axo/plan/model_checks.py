@@ -8,6 +8,7 @@ from typing import Any, cast
 from axo.errors import Finding, RecipeError
 from axo.plan.facts import Facts
 from axo.plan.plan import BatchPlan, Decision, decision
+from axo.plan.target_checks import wrong_targets
 from axo.recipe.recipe import Recipe
 
 Config = Mapping[str, Any]
@@ -16,20 +17,16 @@ Config = Mapping[str, Any]
 def check_model(recipe: Recipe, facts: Facts, batch: BatchPlan, decisions: list[Decision]) -> None:
     """Add what is to be said about the model to `decisions`. Raises RecipeError for what cannot be trained so."""
     for key, place in facts.places.items():
-        effective = f"from the hub: {place.name}" if place.kind == "hub" else "a folder that is not there yet"
+        effective = f"{place.name} (hub)" if place.kind == "hub" else "a folder that is not there yet"
         decisions.append(decision(key, place.name, effective, place.why))
     config = facts.model_config
-    if config is None:
-        return
-    findings = [
-        *_wrong_class(recipe, config),
-        *wrong_sizes(config),
-        *_too_long(recipe, config),
-        *_mixing(recipe, config, batch),
-    ]
+    findings = [*_faults(recipe, config, batch)] if config is not None else []
+    if not findings:  # sizes are right
+        findings = [*wrong_targets(recipe.adapters, config)]
     if findings:
         raise RecipeError(findings)
-    decisions += _said(recipe, config)
+    if config is not None:
+        decisions += _said(recipe, config)
 
 
 def class_finding(asked: str | None, *, named: Sequence[str], loaded: str | None = None) -> Finding | None:
@@ -110,6 +107,13 @@ _STATEFUL_LAYERS = frozenset(
     moe_mamba recurrent
     """.split()
 )
+
+
+def _faults(recipe: Recipe, config: Config, batch: BatchPlan) -> Iterator[Finding]:
+    yield from _wrong_class(recipe, config)
+    yield from wrong_sizes(config)
+    yield from _too_long(recipe, config)
+    yield from _mixing(recipe, config, batch)
 
 
 def _wrong_class(recipe: Recipe, config: Config) -> Iterator[Finding]:

@@ -60,6 +60,12 @@ def count_lora(section: AdapterSection, *, model: Architecture, model_type: str)
     )
 
 
+def matching(pattern: str, model: Architecture, *, regular: bool) -> set[str]:
+    """Full names of the modules that a target means; see _matcher."""
+    matches = _matcher(pattern, regular=regular)
+    return {name for name in _module_names(model) if matches(name)}
+
+
 def _check_keys(section: AdapterSection) -> None:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from axo.plan import steps as formulas
-from axo.plan.batching import has_evaluation
 from axo.plan.facts import DataFacts
 from axo.plan.plan import BatchPlan, Cadence, Decision, StepsPlan, decision
+from axo.recipe.checkpoint_rules import has_eval_data
 from axo.recipe.recipe import Recipe
 
 LATER = "steps are counted when the data is prepared"
@@ -22,9 +22,10 @@ def plan_steps(
 ) -> StepsPlan | None:
     """All that is counted in steps, or None before the data is counted; a decision on each either way."""
     total, per_epoch = _total(recipe, data, batch, decisions)
-    warmup = _warmup(recipe, total, decisions)
-    logging = _logging(recipe, total, decisions)
-    no_data = not has_evaluation(recipe) if data is None else data.eval_samples == 0
+    ends_at = recipe.run.max_steps if total is None else total
+    warmup = _warmup(recipe, ends_at, decisions)
+    logging = _logging(recipe, ends_at, decisions)
+    no_data = not has_eval_data(recipe) if data is None else data.eval_samples == 0
     evaluate = _cadence(recipe, "eval", total, decisions, never="no evaluation data" if no_data else None)
     save = _cadence(recipe, "save", total, decisions)
     if total is None or per_epoch is None:
@@ -67,7 +68,7 @@ def _warmup(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int
         decisions.append(decision(key, asked, words if asked is not None else f"{words}, at most 100", why))
         return None
     warmup = min(formulas.warmup_steps(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio), total)
-    if asked == 1 and key == "warmup_steps":
+    if formulas.asked_warmup(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio) == 1:
         why = f"{why}; one step would begin and end at 0, so it becomes two (as in Axolotl)"
     decisions.append(decision(key, asked, str(warmup), why))
     return warmup

@@ -18,12 +18,18 @@ def total_steps(*, per_epoch: int, num_epochs: float, max_steps: int | None) -> 
 
 
 def warmup_steps(total: int, *, steps: int | None, ratio: float | None) -> int:
-    """The asked steps; or the asked share of all steps, rounded down; or 3 % of them and at most 100. A single step
-    becomes two, as the learning rate of the first is 0 (all axolotl core/builders/base.py)."""
-    asked = steps
-    if asked is None:
-        asked = min(int(0.03 * total), 100) if ratio is None else int(ratio * total)
+    """As asked, but a single step becomes two, as the learning rate of the first is 0 (axolotl
+    core/builders/base.py)."""
+    asked = asked_warmup(total, steps=steps, ratio=ratio)
     return 2 if asked == 1 else asked
+
+
+def asked_warmup(total: int, *, steps: int | None, ratio: float | None) -> int:
+    """The asked steps; or the asked share of all steps, rounded down; or 3 % of them and at most 100 (axolotl
+    core/builders/base.py)."""
+    if steps is not None:
+        return steps
+    return min(int(0.03 * total), 100) if ratio is None else int(ratio * total)
 
 
 def logging_steps(total: int, *, asked: int | None) -> int:

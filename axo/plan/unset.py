@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +11,9 @@ from axo.plan.plan import Plan
 from axo.plan.words import in_words
 from axo.recipe.data import DatasetEntry
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Remark
 from axo.recipe.rules import remarks
 from axo.recipe.section import Differs, NoEffect, NotYet, Ours, mark
-from axo.registry.tables import DATASET_FORMATS
 
 OFF: tuple[Any, ...] = (None, False, "", [], {})
 
@@ -52,20 +51,12 @@ def implied(recipe: Recipe) -> dict[str, Any]:
 def idle_remarks(recipe: Recipe, plan: Plan) -> dict[str, str]:
     """Dotted key -> why it has no effect beside the others that the recipe gives, or on this machine."""
     found: dict[str, str] = {}
-    for remark in remarks(recipe):
-        said = _REMARK.fullmatch(remark)
-        if said is not None and not _is_of_an_unknown_type(said["with"]):
-            at = f"{said['at']}." if said["at"] else ""
-            found |= {at + key: said["why"] or said["with"] for key in said["keys"].split(", ")}
+    for note in remarks(recipe):
+        if isinstance(note, Remark):
+            found |= dict.fromkeys(note.keys, note.why)
     if plan.engine.device != "cuda":
         found["tf32"] = "there is no GPU"
     return found
-
-
-def _is_of_an_unknown_type(condition: str | None) -> bool:
-    """Whether keys are said to be idle in a data set of a type that axo does not have yet: it may well read them."""
-    kind = (condition or "").partition("with type: ")[2]
-    return bool(kind) and kind != "a mapping" and kind not in DATASET_FORMATS
 
 
 def _chats(recipe: Recipe) -> Iterator[tuple[str, DatasetEntry]]:
@@ -73,9 +64,3 @@ def _chats(recipe: Recipe) -> Iterator[tuple[str, DatasetEntry]]:
         for index, entry in enumerate(entries):
             if entry.type == "chat_template":
                 yield f"{name}.{index}", entry
-
-
-_REMARK = re.compile(
-    r"(?:(?P<at>\S+): )?(?P<keys>\S+(?:, \S+)*) (?:has|have) no effect(?:: (?P<why>.*)| (?P<with>with(?:out)? .*))"
-)
-"""What the rules say of a key that nothing reads: `KEY has no effect: WHY`, `SET: KEY, KEY have no effect with ...`."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.section import FASTER, NoEffect, NotYet, Section
 
 
 class GradientAccumulation(Section):
@@ -33,7 +33,7 @@ class AcceleratorConfig(Section):
     """Take samples from the start a second time where the last micro-batches of an epoch are not full."""
     use_seedable_sampler: Annotated[bool, NoEffect("the order always follows from `seed`")] = True
     """Draw an order that depends on `seed` alone."""
-    non_blocking: Annotated[bool, NoEffect("it would change speed or memory, not what is learnt")] = False
+    non_blocking: Annotated[bool, FASTER] = False
     """Go on while batches are copied to the device."""
     gradient_accumulation_kwargs: GradientAccumulation | None = None
     """How gradients of several micro-batches are summed up."""

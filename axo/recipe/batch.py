@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.section import COUNTED, FASTER, MAPPED, NoEffect, NotYet, Section
 
 
 class BatchSection(Section):
@@ -31,15 +31,11 @@ class BatchSection(Section):
     """Samples that are packed together at a time."""
     sample_packing_bin_size: Annotated[PositiveInt | None, NoEffect("a pack may hold any number of samples")] = 200
     """Samples that one pack may hold."""
-    sample_packing_mp_start_method: Annotated[
-        Literal["fork", "spawn", "forkserver"] | None, NoEffect("packing runs in one process and counts exactly")
-    ] = None
+    sample_packing_mp_start_method: Annotated[Literal["fork", "spawn", "forkserver"] | None, COUNTED] = None
     """How Python starts the processes that pack."""
     multipack_real_batches: Annotated[bool | None, NoEffect("a pack is always one row of sequence_len")] = None
     """Keep the rows of a micro-batch apart, instead of packing into one row as long as all of them."""
-    batch_flattening: Annotated[
-        Literal["auto"] | bool | None, NoEffect("it would change speed or memory, not what is learnt")
-    ] = None
+    batch_flattening: Annotated[Literal["auto"] | bool | None, FASTER] = None
     """Without sample_packing: put the samples of a micro-batch one after the other into one row without padding;
     `auto`: where the attention keeps them apart."""
 
@@ -53,36 +49,22 @@ class BatchSection(Section):
     curriculum_sampling: Annotated[bool | None, NotYet()] = None
     """Take samples in the data's order, in every epoch."""
 
-    dataloader_num_workers: Annotated[
-        NonNegativeInt | None, NoEffect("prepared data is mapped from disk, there is no loader")
-    ] = None
+    dataloader_num_workers: Annotated[NonNegativeInt | None, MAPPED] = None
     """Processes that make batches on each device; 0: none but the one that trains."""
-    dataloader_prefetch_factor: Annotated[
-        NonNegativeInt | None, NoEffect("prepared data is mapped from disk, there is no loader")
-    ] = None
+    dataloader_prefetch_factor: Annotated[NonNegativeInt | None, MAPPED] = None
     """Batches that each process of dataloader_num_workers makes ahead."""
-    dataloader_pin_memory: Annotated[bool | None, NoEffect("prepared data is mapped from disk, there is no loader")] = (
-        None
-    )
+    dataloader_pin_memory: Annotated[bool | None, MAPPED] = None
     """Make batches in page-locked memory, from which copies to a GPU are faster."""
     dataloader_drop_last: Annotated[
         bool | None, NoEffect("no sample is left out at the end of an epoch", only=(False,))
     ] = None
     """Leave out the samples at the end of an epoch that fill no whole micro-batch."""
 
-    total_num_tokens: Annotated[NonNegativeInt | None, NoEffect("packing runs in one process and counts exactly")] = (
-        None
-    )
+    total_num_tokens: Annotated[NonNegativeInt | None, COUNTED] = None
     """Tokens of the training data, from which Axolotl estimates the number of steps."""
-    total_supervised_tokens: Annotated[
-        NonNegativeInt | None, NoEffect("packing runs in one process and counts exactly")
-    ] = None
+    total_supervised_tokens: Annotated[NonNegativeInt | None, COUNTED] = None
     """Trained tokens of the training data."""
-    sample_packing_eff_est: Annotated[
-        Annotated[float, Field(ge=0, le=1)] | None, NoEffect("packing runs in one process and counts exactly")
-    ] = None
+    sample_packing_eff_est: Annotated[Annotated[float, Field(ge=0, le=1)] | None, COUNTED] = None
     """Share of a packed row that holds tokens, from which Axolotl estimates the number of steps."""
-    sample_packing_seq_len_multiplier: Annotated[
-        PositiveFloat | None, NoEffect("packing runs in one process and counts exactly")
-    ] = None
+    sample_packing_seq_len_multiplier: Annotated[PositiveFloat | None, COUNTED] = None
     """Rows that were packed as one, in an older Axolotl."""

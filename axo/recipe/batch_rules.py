@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from axo.errors import Finding
+from axo.recipe.checkpoint_rules import has_eval_data
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Only, above, on
 
 
@@ -32,16 +34,20 @@ def sample_lengths(recipe: Recipe) -> list[Finding]:
     return [Finding("min_sample_len", message, "lower min_sample_len, or raise sequence_len")]
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """Keys of packing and padding that nothing reads."""
     batch = recipe.batch
     fills = batch.sample_packing if batch.pad_to_sequence_len is None else batch.pad_to_sequence_len
-    said: list[str] = []
+    said: list[Note] = []
     if batch.pad_to_multiple_of is not None and fills:
-        said.append("pad_to_multiple_of has no effect on training: rows are filled up to sequence_len")
+        why = "rows are filled up to sequence_len"
+        idle = not has_eval_data(recipe)  # rows of an evaluation are filled up to their longest
+        said.append(
+            Remark(("pad_to_multiple_of",), why) if idle else f"pad_to_multiple_of has no effect on training: {why}"
+        )
     given = [key for key in _PACKING if key in batch.model_fields_set]
     if not batch.sample_packing:
-        said += [f"{key} has no effect: sample_packing is off" for key in given]
+        said += [Remark((key,), "sample_packing is off") for key in given]
     return said
 
 

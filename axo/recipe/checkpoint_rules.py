@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from axo.errors import Finding
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Keys, Needs, Only, notes, on
 
 
@@ -114,17 +115,19 @@ def _fall_together(each: tuple[float | None, float | None], often: tuple[int | N
     return evaluations % saves == 0
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """What evaluates and saves nothing."""
-    said = [] if has_eval_data(recipe) else notes(_WITHOUT_DATA, recipe)
-    if recipe.evaluation.evals_per_epoch and not has_eval_data(recipe):
-        said.insert(0, "evals_per_epoch has no effect: there is no evaluation data (val_set_size, test_datasets)")
+    has_data = has_eval_data(recipe)
+    said: list[Note] = [] if has_data else [*notes(_WITHOUT_DATA, recipe)]
+    if recipe.evaluation.evals_per_epoch and not has_data:
+        said.insert(0, Remark(("evals_per_epoch",), "there is no evaluation data (val_set_size, test_datasets)"))
     if recipe.checkpoint.save_strategy == "no" and "save_total_limit" in recipe.checkpoint.model_fields_set:
-        said.append("save_total_limit has no effect: save_strategy is 'no'")
+        said.append(Remark(("save_total_limit",), "save_strategy is 'no'"))
     return said
 
 
 def has_eval_data(recipe: Recipe) -> bool:
+    """Whether the recipe holds data out or names data to evaluate on."""
     return bool(recipe.data.test_datasets) or recipe.data.val_set_size > 0
 
 

@@ -18,6 +18,7 @@ from axo.recipe.data_lacks import (
 )
 from axo.recipe.describe import found_text
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.section import Section
 from axo.registry.registry import did_you_mean
 
@@ -83,6 +84,21 @@ def message_fields(recipe: Recipe) -> list[Finding]:
     return findings
 
 
+def trained_roles(recipe: Recipe) -> list[Finding]:
+    """An empty list of roles leaves something to train only where the data's own flags or the ends of turns say so."""
+    if recipe.data.train_on_inputs:
+        return []
+    hint = "leave it out to train the assistant, or set train_on_inputs: true to train every role"
+    return [
+        Finding(f"{key}.roles_to_train", "the list is empty: no role is trained", hint)
+        for key, entry in entries(recipe)
+        if entry.roles_to_train == []
+        and reads(entry, "roles_to_train")
+        and not (entry.message_field_training or entry.message_field_training_detail)
+        and entry.train_on_eos not in ("all", "last")
+    ]
+
+
 def local_splits(recipe: Recipe) -> list[Finding]:
     """A single file is one split, the whole of it."""
     return [
@@ -92,16 +108,16 @@ def local_splits(recipe: Recipe) -> list[Finding]:
     ]
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """Keys of a data set that its type does not read."""
-    notes = _overruled(recipe)
+    notes: list[Note] = [*_overruled(recipe)]
     for key, entry in entries(recipe):
         kind = entry.type if isinstance(entry.type, str) else "a mapping"
         if lacking_type(kind) is not None:
             continue
         idle = [name for name in sorted(entry.model_fields_set) if _FORMAT_KEYS.get(name, kind) != kind]
         if idle:
-            notes.append(f"{key}: {', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect with type: {kind}")
+            notes.append(Remark(tuple(f"{key}.{name}" for name in idle), f"with type: {kind}"))
     return notes
 
 
@@ -113,12 +129,12 @@ def reads(section: Section, key: str) -> bool:
     return _FORMAT_KEYS.get(key, kind) == kind
 
 
-def _overruled(recipe: Recipe) -> list[str]:
+def _overruled(recipe: Recipe) -> list[Remark]:
     """roles_to_train where train_on_inputs trains all roles."""
     if not recipe.data.train_on_inputs:
         return []
     given = [key for key, entry in entries(recipe) if entry.roles_to_train]
-    return [f"{key}.roles_to_train has no effect: train_on_inputs trains every role" for key in given]
+    return [Remark((f"{key}.roles_to_train",), "train_on_inputs trains every role") for key in given]
 
 
 DATA_FILE = re.compile(r"\.(json|jsonl|csv|parquet|txt)$")

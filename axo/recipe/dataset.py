@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section, Supported
+from axo.recipe.section import UNREAD, NoEffect, NotYet, Section, Supported
 
 TrainOn = Literal["turn", "all", "last", "none"]
 
@@ -82,11 +82,11 @@ class DatasetEntry(Section):
     """Which of `shards` parts is used, counted from 0; unset: the first."""
     preprocess_shards: Annotated[NonNegativeInt | None, NoEffect("rows are always prepared in small batches")] = None
     """Parts into which the rows are cut to be prepared one part at a time, to save memory."""
-    input_format: Annotated[str | None, NoEffect("nothing reads it, in Axolotl neither")] = None
+    input_format: Annotated[str | None, UNREAD] = None
     """A way of writing the input."""
-    field_human: Annotated[str | None, NoEffect("nothing reads it, in Axolotl neither")] = None
+    field_human: Annotated[str | None, UNREAD] = None
     """Column of the user's text."""
-    field_model: Annotated[str | None, NoEffect("nothing reads it, in Axolotl neither")] = None
+    field_model: Annotated[str | None, UNREAD] = None
     """Column of the model's text."""
 
     field: str = "text"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, cast, get_args, get_origin
 
@@ -17,14 +18,15 @@ MOST = 12
 """Choices that a message lists."""
 
 
-def found(value: Any, *, key: str = "") -> str:
-    """`value` in a few words; a secret is never shown, nor anything in a key that is named for one."""
+def found(value: Any, *, key: str = "", annotation: Any = None) -> str:
+    """`value` in a few words, where a value of type `annotation` belongs; a secret is never shown, nor anything in a
+    key that is named for one."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return found_text(value, key=key)
+        return value if _is_number(value, annotation, key=key) else found_text(value, key=key)
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     if isinstance(value, list):
@@ -73,6 +75,8 @@ def hint(value: Any, annotation: Any, bounds: Sequence[Any] = (), *, key: str = 
         return did_you_mean(value, supported) or did_you_mean(value, words)
     if isinstance(value, int | float) and not isinstance(value, bool) and str in choices:
         return f'a text goes in quotes: "{value}"'
+    if isinstance(value, str) and float not in choices and (whole := _whole(value, annotation, key=key)) is not None:
+        return f"write {whole}"
     lists = [choice for choice in choices if get_origin(choice) is list]
     if isinstance(value, str) and any(_plural(get_args(one)[0]) == "texts" for one in lists):
         return f"write a list: [{_shortened(value)}]"
@@ -117,6 +121,23 @@ def _flattened(bounds: Sequence[Any]) -> list[Any]:
     return [part for bound in bounds for part in (getattr(bound, "metadata", None) or [bound])]
 
 
+def _is_number(text: str, annotation: Any, *, key: str) -> bool:
+    """Whether a number belongs there and `text` is one: YAML 1.1 reads 1e-4, which has no point, as a text."""
+    choices = alternatives(annotation)
+    if str in choices or not (int in choices or float in choices):
+        return False
+    hidden = len(text) > LONGEST or may_be_secret(text) or is_private(_last(key))
+    return _NUMBER.fullmatch(text) is not None and not hidden
+
+
+def _whole(text: str, annotation: Any, *, key: str) -> int | None:
+    """The whole number above 0 that `text` (2e3) stands for, where it is not too long to be written out."""
+    if not _is_number(text, annotation, key=key) or text.lstrip("+").isdigit():
+        return None
+    number = float(text)
+    return int(number) if 0 < number < _MOST_WRITTEN_OUT and number.is_integer() else None
+
+
 def _plural(item: Any) -> str:
     kind = alternatives(item)[0]
     if kind is str or isinstance(kind, str):
@@ -146,3 +167,7 @@ def _shortened(text: str) -> str:
 
 def _last(key: str) -> str:
     return key.rpartition(".")[2]
+
+
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_MOST_WRITTEN_OUT = 1e12

@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from axo.recipe.accelerator import AcceleratorConfig
 from axo.recipe.fsdp import FSDPConfig, FSDPVersion, StateDictType
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.section import FASTER, NoEffect, NotYet, Section
 
 FSDPWord = Literal[
     "full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2", "offload", "auto_wrap"
@@ -32,14 +32,13 @@ class EngineSection(Section):
     """Every device holds the whole model and trains on a share of each step; gradients are averaged."""
     ddp_timeout: PositiveInt = 1800
     """Seconds after which a collective that hangs ends the run."""
-    ddp_bucket_cap_mb: Annotated[
-        NonNegativeInt | None, NoEffect("it would change speed or memory, not what is learnt")
-    ] = None
+    ddp_bucket_cap_mb: Annotated[NonNegativeInt | None, FASTER] = None
     """MiB of gradients that are averaged at a time; unset or 0: 25."""
     ddp_broadcast_buffers: Annotated[bool | None, NoEffect("all workers compute the same buffers")] = None
     """Copy buffers, values of the model that are not trained, from the first worker before each forward pass."""
     ddp_find_unused_parameters: Annotated[
-        bool | None, NoEffect("every trained weight must take part in every step; a run in which one does not stops")
+        bool | None,
+        NoEffect("unused weights are not looked for: every trained weight must take part in every step", only=(False,)),
     ] = None
     """Look in each forward pass for trained weights that take no part in it, and do not wait for their gradients."""
     accelerator_config: AcceleratorConfig | None = None

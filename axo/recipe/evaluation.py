@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from axo.recipe.section import Differs, NoEffect, NotYet, Section
+from axo.recipe.section import UNREAD, Differs, NoEffect, NotYet, Section
 
 
 class EvaluationSection(Section):
@@ -67,7 +67,7 @@ class EvaluationSection(Section):
     bench_dataset: Annotated[str | None, NotYet()] = None
     """Those questions: `mmlu-zs` or `mmlu-fs`, MMLU (Hendrycks et al. 2020, arXiv 2009.03300) without or with five
     examples, or owner/name/file.json of the hub; unset: pharaouk/dharma-1/dharma_1_mini.json."""
-    bench_split: Annotated[str | None, NoEffect("Axolotl reads it nowhere either")] = None
+    bench_split: Annotated[str | None, UNREAD] = None
     """Split of bench_dataset; Axolotl always takes `eval`."""
 
     lm_eval_tasks: Annotated[list[str], NotYet()] = Field(default_factory=list)

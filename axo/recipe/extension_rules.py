@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from axo.errors import Finding
 from axo.recipe.recipe import SECTIONS, Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Needs, Only, When, notes, on
 
 
@@ -45,11 +46,12 @@ def mistral_tokenizer(recipe: Recipe) -> list[Finding]:
     return [Finding(key, message, hint) for key, value in fixed.items() if value]
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """Keys of a tracker or a loss that is not used."""
-    objectives, said = recipe.objectives, notes(_TRACKERS, recipe)
+    objectives = recipe.objectives
+    said: list[Note] = [*notes(_TRACKERS, recipe)]
     if objectives.chunked_cross_entropy is False and objectives.chunked_cross_entropy_num_chunks is not None:
-        said.append("chunked_cross_entropy_num_chunks has no effect: chunked_cross_entropy is off")
+        said.append(Remark(("chunked_cross_entropy_num_chunks",), "chunked_cross_entropy is off"))
     return said
 
 

@@ -53,8 +53,8 @@ def _finding(path: Path, kind: str, section: type[Section], given: Mapping[str, 
     if kind == "missing":
         return Finding(key, "this key is missing", f"expected {expected(annotation, bounds)}")
     value = _value(path, given)
-    message = f"found {found(value, key=key)}, expected {expected(annotation, bounds)}"
-    return Finding(key, message, hint(value, annotation, bounds, key=key) or _HINTS.get((key, type(value).__name__)))
+    message = f"found {found(value, key=key, annotation=annotation)}, expected {expected(annotation, bounds)}"
+    return Finding(key, message, hint(value, annotation, bounds, key=key) or _meant(key, value))
 
 
 def _declared(path: Path, section: type[Section]) -> tuple[Any, Sequence[Any]]:
@@ -91,8 +91,24 @@ def _value(path: Path, given: Mapping[str, Any]) -> Any:
     return value
 
 
+def _meant(key: str, value: Any) -> str | None:
+    if key in _OF_ZERO and type(value) in (int, float) and not value:
+        return _OF_ZERO[key]
+    return _HINTS.get((key, type(value).__name__))
+
+
 _HINTS: Mapping[tuple[str, str], str] = {
     ("warmup_steps", "float"): "a share of the steps is given as warmup_ratio",
     ("tokens", "dict"): "bos_token, eos_token, ... stand inside special_tokens; tokens is the list of words to add",
 }
 """(key, type of what was found) -> what was probably meant."""
+_NO_SAVES = 'save_strategy: "no" saves none'
+_OF_ZERO: Mapping[str, str] = {
+    "save_steps": f"leave it out to save at each epoch; {_NO_SAVES}",
+    "saves_per_epoch": f"leave it out to save at each epoch; {_NO_SAVES}",
+    "save_total_limit": f"leave it out to keep 4; {_NO_SAVES}",
+    "eval_steps": 'leave it out to evaluate at each epoch; eval_strategy: "no" never does',
+    "logging_steps": "leave it out for 0.5 % of the steps, from 1 to 10",
+    "max_steps": "leave it out to train for num_epochs",
+}
+"""Key -> what to write instead of 0, which Axolotl takes as unset (in logging_steps it fails)."""

@@ -35,6 +35,9 @@ class RecipeText:
 
 def find_recipe(recipe: str | Path) -> RecipeText:
     """Raises RecipeError where nothing can be read, and where a folder holds no recipe or several."""
+    if not str(recipe).strip():
+        hint = "give the path of a .yaml file, a folder that holds one, or an https address"
+        raise RecipeError([Finding("", "found an empty text, expected the recipe's name", hint, "RECIPE")])
     if isinstance(recipe, str) and (scheme := _SCHEME.match(recipe)):
         return _fetch(recipe, scheme=scheme.group(1).lower())
     path, notes = _find_file(Path(recipe))
@@ -43,7 +46,7 @@ def find_recipe(recipe: str | Path) -> RecipeText:
 
 def recipes_to_choose(recipe: str) -> list[Path]:
     """The recipes of a folder that has several; [] for all else."""
-    if _SCHEME.match(recipe):
+    if not recipe.strip() or _SCHEME.match(recipe):
         return []
     folder, _ = find(recipe)
     names = _recipe_names(folder) if folder is not None and folder.is_dir() else []

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.section import FASTER, LEANER, NoEffect, NotYet, Section
 
-_FASTER = NoEffect("it would change speed or memory, not what is learnt")
 InductorOption = Literal[
     "coordinate_descent_tuning", "coordinate_descent_check_all_directions", "shape_padding", "epilogue_fusion",
     "max_autotune_gemm", "fx_graph_cache", "assume_aligned_inputs", "comprehensive_padding", "decompose_mem_bound_mm",
@@ -18,63 +17,63 @@ InductorOption = Literal[
 
 
 class KernelSection(Section):
-    torch_compile: Annotated[Literal["auto"] | bool | None, _FASTER] = None
+    torch_compile: Annotated[Literal["auto"] | bool | None, FASTER] = None
     """Compile the model with torch.compile; `auto`: where torch is new enough."""
-    torch_compile_backend: Annotated[str | None, _FASTER] = None
+    torch_compile_backend: Annotated[str | None, FASTER] = None
     """What compiles under torch_compile; unset: inductor."""
     torch_compile_mode: Annotated[
-        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None, _FASTER
+        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None, FASTER
     ] = None
     """What torch.compile trades for speed: `reduce-overhead` memory, `max-autotune` time to compile."""
-    torch_compile_options: Annotated[dict[InductorOption, bool | int | float | str] | None, _FASTER] = None
+    torch_compile_options: Annotated[dict[InductorOption, bool | int | float | str] | None, FASTER] = None
     """Settings of torch.compile's backend inductor."""
 
-    lora_mlp_kernel: Annotated[bool | None, _FASTER] = None
+    lora_mlp_kernel: Annotated[bool | None, FASTER] = None
     """Compute feed-forward layers with adapters in fused kernels; unset: where they fit."""
-    lora_qkv_kernel: Annotated[bool | None, _FASTER] = None
+    lora_qkv_kernel: Annotated[bool | None, FASTER] = None
     """Compute query, key and value with adapters in a fused kernel; unset: where it fits."""
-    lora_o_kernel: Annotated[bool | None, _FASTER] = None
+    lora_o_kernel: Annotated[bool | None, FASTER] = None
     """Compute attention's output projection with its adapter in a fused kernel; unset: where it fits."""
-    lora_embedding_kernel: Annotated[bool | None, _FASTER] = None
+    lora_embedding_kernel: Annotated[bool | None, FASTER] = None
     """Compute embeddings with an adapter in a fused kernel; unset: where it fits."""
 
-    liger_rope: Annotated[bool | None, _FASTER] = None
+    liger_rope: Annotated[bool | None, FASTER] = None
     """Rotary positions by Liger's kernel (Hsu et al. 2024, arXiv 2410.10989)."""
-    liger_rms_norm: Annotated[bool | None, _FASTER] = None
+    liger_rms_norm: Annotated[bool | None, FASTER] = None
     """RMSNorm by Liger's kernel."""
-    liger_rms_norm_gated: Annotated[bool | None, _FASTER] = None
+    liger_rms_norm_gated: Annotated[bool | None, FASTER] = None
     """RMSNorm with a gate, as in linear attention of Qwen 3.5, by a fused kernel."""
-    liger_layer_norm: Annotated[bool | None, _FASTER] = None
+    liger_layer_norm: Annotated[bool | None, FASTER] = None
     """LayerNorm by Liger's kernel."""
-    liger_glu_activation: Annotated[bool | None, _FASTER] = None
+    liger_glu_activation: Annotated[bool | None, FASTER] = None
     """Gated activations of feed-forward layers (SwiGLU, GeGLU) by Liger's kernel."""
-    liger_swiglu: Annotated[bool | None, _FASTER] = None
+    liger_swiglu: Annotated[bool | None, FASTER] = None
     """Old name of liger_glu_activation."""
-    liger_cross_entropy: Annotated[bool | None, _FASTER] = None
+    liger_cross_entropy: Annotated[bool | None, FASTER] = None
     """Cross-entropy by Liger's kernel, from whole logits."""
-    liger_fused_linear_cross_entropy: Annotated[bool | None, _FASTER] = None
+    liger_fused_linear_cross_entropy: Annotated[bool | None, FASTER] = None
     """Output head and cross-entropy by Liger's kernel in pieces, without whole logits in memory."""
-    cut_cross_entropy: Annotated[bool | None, _FASTER] = None
+    cut_cross_entropy: Annotated[bool | None, FASTER] = None
     """Output head and cross-entropy in one kernel, without logits in memory (Wijmans et al. 2024, arXiv 2411.09009)."""
 
-    flash_attn_cross_entropy: Annotated[bool | None, _FASTER] = None
+    flash_attn_cross_entropy: Annotated[bool | None, FASTER] = None
     """Cross-entropy by the kernel of the package flash-attn."""
-    flash_attn_rms_norm: Annotated[bool | None, _FASTER] = None
+    flash_attn_rms_norm: Annotated[bool | None, FASTER] = None
     """RMSNorm by the kernel of the package flash-attn."""
-    flash_attn_fuse_mlp: Annotated[bool | None, _FASTER] = None
+    flash_attn_fuse_mlp: Annotated[bool | None, FASTER] = None
     """Feed-forward layers of Llama by the fused SwiGLU of xformers."""
-    flash_optimum: Annotated[bool | None, _FASTER] = None
+    flash_optimum: Annotated[bool | None, FASTER] = None
     """Replace layers by those of BetterTransformer."""
-    fused_attn_kernel: Annotated[bool | None, _FASTER] = None
+    fused_attn_kernel: Annotated[bool | None, FASTER] = None
     """Normalise and rotate queries and keys in one kernel, for Qwen 3 and its successors."""
-    flex_attn_compile_kwargs: Annotated[dict[str, Any] | None, _FASTER] = None
+    flex_attn_compile_kwargs: Annotated[dict[str, Any] | None, FASTER] = None
     """Arguments of torch.compile for attn_implementation: flex_attention, for example mode and dynamic."""
-    tiled_mlp: Annotated[bool | None, _FASTER] = None
+    tiled_mlp: Annotated[bool | None, LEANER] = None
     """Compute feed-forward layers in pieces along the sequence, for very long ones (Bekman et al. 2025, arXiv
     2506.13996)."""
-    tiled_mlp_num_shards: Annotated[PositiveInt | None, _FASTER] = None
+    tiled_mlp_num_shards: Annotated[PositiveInt | None, LEANER] = None
     """Number of pieces under tiled_mlp; unset: by the length of the sequence."""
-    tiled_mlp_use_original_mlp: Annotated[bool | None, _FASTER] = True
+    tiled_mlp_use_original_mlp: Annotated[bool | None, FASTER] = True
     """Compute each piece with the model's own feed-forward layer; false: with a general one like Llama's."""
 
     large_head_attention: Annotated[Literal["sdpa", "auto", "triton_flash"] | None, NotYet(off=("sdpa",))] = None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from axo.recipe.section import NoEffect, NotYet, Section, Supported
+from axo.recipe.section import FASTER, PLACED, NoEffect, NotYet, Section, Supported
 
 ModelClass = Annotated[
     str,
@@ -20,7 +20,6 @@ ModelClass = Annotated[
 HubKernel = Annotated[str, Field(pattern=r"^[\w.|-]+/[\w./-]+(@[\w./-]+)?(:\w+)?$")]
 """A repository of kernels on the hub: `owner/name`, `owner/name@revision`, `owner/name:function`."""
 
-_PLACED = NoEffect("the Plan decides where tensors are and in which type")
 _CONFIG_SAYS = NoEffect("the config of the model says it")
 
 
@@ -71,9 +70,9 @@ class ModelSection(Section):
     llama4_linearized_experts: Annotated[bool | None, NotYet()] = None
     """The checkpoint holds each expert of Llama 4 as linear layers of its own, which can be quantised one by one,
     instead of one tensor for all."""
-    use_kernels: Annotated[bool | None, NoEffect("it would change speed or memory, not what is learnt")] = None
+    use_kernels: Annotated[bool | None, FASTER] = None
     """Replace layers of the model by kernels from the hub that compute the same."""
-    experimental_skip_move_to_device: Annotated[bool | None, _PLACED] = True
+    experimental_skip_move_to_device: Annotated[bool | None, PLACED] = True
     """Leave the model where it was loaded until it is sharded, instead of moving it whole to one GPU first."""
     is_falcon_derived_model: Annotated[bool | None, _CONFIG_SAYS] = None
     """The model has the architecture of Falcon."""

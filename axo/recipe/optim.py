@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section, Supported
+from axo.recipe.section import UNREAD, NotYet, Section, Supported
 
 
 class LrGroup(Section):
@@ -60,7 +60,7 @@ class OptimSection(Section):
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """Share of the steps that warm up."""
     cosine_min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
-    """Lowest learning rate of cosine and linear as a share of learning_rate."""
+    """Lowest learning rate of the schedule cosine as a share of learning_rate; other schedules take no notice of it."""
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are scaled down to this norm; 0 switches clipping off."""
     cosine_constant_lr_ratio: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
@@ -71,7 +71,7 @@ class OptimSection(Section):
     lr_scheduler_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
     """Settings of the lr_scheduler, named as transformers' get_..._schedule functions and torch's OneCycleLR name
     them."""
-    lr_div_factor: Annotated[PositiveFloat | None, NoEffect("Axolotl reads it nowhere either")] = None
+    lr_div_factor: Annotated[PositiveFloat | None, UNREAD] = None
     """What the highest learning rate is divided by to start from."""
 
     lr_groups: Annotated[list[LrGroup] | None, NotYet()] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from axo.errors import Finding
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Keys, Needs, Only, above, on
 
 
@@ -27,22 +28,22 @@ def restarts(recipe: Recipe) -> list[Finding]:
     return [Finding("jagged_restart_steps", message, "raise it, or lower the other two")]
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """Keys that the optimizer, the schedule or the length of the run leave without effect."""
     optim, run = recipe.optim, recipe.run
-    said: list[str] = []
+    said: list[Note] = []
     if optim.optimizer in WITHOUT_MOMENTS:
         idle = [key for key in _ADAM if key in optim.model_fields_set]
-        said += [f"{key} has no effect: optimizer is {optim.optimizer}" for key in idle]
+        said += [Remark((key,), f"optimizer is {optim.optimizer}") for key in idle]
     if optim.lr_scheduler == "constant":
         warm = [key for key in ("warmup_steps", "warmup_ratio") if getattr(optim, key)]
-        said += [f"{key} has no effect: lr_scheduler constant has no warmup, constant_with_warmup has" for key in warm]
+        said += [Remark((key,), "lr_scheduler constant has no warmup, constant_with_warmup has") for key in warm]
     elif run.max_steps is not None and (optim.warmup_steps or 0) >= run.max_steps:
         said.append(f"learning_rate is never reached: max_steps ({run.max_steps}) ends the run within warmup_steps")
-    if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler.startswith("constant"):
-        said.append(f"cosine_min_lr_ratio has no effect: lr_scheduler is {optim.lr_scheduler}")
+    if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler != "cosine":
+        said.append(Remark(("cosine_min_lr_ratio",), f"lr_scheduler is {optim.lr_scheduler}"))
     if run.max_steps is not None and "num_epochs" in run.model_fields_set:
-        said.append("num_epochs has no effect: max_steps ends the run")
+        said.append(Remark(("num_epochs",), "max_steps ends the run"))
     return said
 
 

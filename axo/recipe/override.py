@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 from axo.errors import Finding, RecipeError
 from axo.recipe.describe import found_text
 from axo.recipe.parse import parse_value
-from axo.recipe.recipe import is_switch, owner_of
-from axo.recipe.renamed import SWITCHES, other_names
+from axo.recipe.paths import find
+from axo.recipe.recipe import SECTIONS, owner_of, where_it_belongs
+from axo.recipe.renamed import GONE, SWITCHES, VALUES, known_names, other_names
+from axo.recipe.section import Section, alternatives
 
 COMMAND_LINE = "command line"
 """Stands for the file in findings about overrides."""
@@ -30,8 +32,9 @@ def parse_overrides(args: Sequence[str]) -> list[Override]:
     """Options of the command line that are recipe keys, in their order.
 
     `--key value`, `--key=value`, `--switch`, `--no-switch`, and `--set path.to.key=value` for any key. Values are YAML
-    scalars, `[lists]` or `{mappings}`; an empty one unsets the key. Raises RecipeError for what is none of these;
-    whether the keys exist is checked with the recipe."""
+    scalars, `[lists]` or `{mappings}`; an empty one unsets the key. A switch takes the word behind it only where that
+    can be its value, and is true without one. Raises RecipeError for what is none of these; whether keys that have a
+    value exist is checked with the recipe."""
     overrides: list[Override] = []
     findings: list[Finding] = []
     rest = list(args)
@@ -95,11 +98,59 @@ def _parse_first(rest: list[str]) -> Override | Finding:
         return Override(key, parse_value(text))
     if key.startswith("no_") and owner_of(key) is None:
         return Override(key.removeprefix("no_"), False)
-    if is_switch(key) or key in SWITCHES:
-        return Override(key, parse_value(rest.pop(0)) if rest and rest[0].lower() in _SWITCH_WORDS else True)
+    choices = _choices(key)
+    if bool in choices:
+        return Override(key, parse_value(rest.pop(0)) if rest and _takes(choices, rest[0]) else True)
     if not _value_follows(rest):
-        return _refused(key, "no value is given", f"write --{name} VALUE")
+        return _without_value(key, name)
     return Override(key, parse_value(rest.pop(0)))
+
+
+def _choices(key: str) -> list[Any]:
+    """The types and words that a top-level key takes; [] for an unknown one."""
+    if key in SWITCHES:
+        return [bool]
+    owner = owner_of(key)
+    if owner is None:
+        return []
+    words = [word for name, word in VALUES if name == key]
+    return [*alternatives(SECTIONS[owner].model_fields[key].annotation), *words]
+
+
+def _takes(choices: Sequence[Any], word: str) -> bool:
+    """Whether a switch with these `choices` takes `word` as its value, rather than leave it to be RECIPE.
+
+    It takes true, false, yes, ..., its own words, and a number, a `[list]` or a `{mapping}` where it has a choice of
+    that kind. One that takes any text leaves only what looks like a recipe (a .yaml file, an address, whatever exists
+    under this name) or like an option."""
+    words = [choice.lower() for choice in choices if isinstance(choice, str)]
+    if word.lower() in (*_SWITCH_WORDS, *words):
+        return True
+    value = parse_value(word)
+    if isinstance(value, str):
+        return str in choices and bool(word) and not word.startswith("-") and not _may_be_recipe(word)
+    return any(_is_kind(value, choice) for choice in choices)
+
+
+def _is_kind(value: Any, choice: Any) -> bool:
+    if isinstance(value, list):
+        return get_origin(choice) is list
+    if isinstance(value, dict):
+        return get_origin(choice) is dict or (isinstance(choice, type) and issubclass(choice, Section))
+    return choice in (int, float) and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _may_be_recipe(word: str) -> bool:
+    return word.endswith((".yaml", ".yml")) or "://" in word or find(word)[0] is not None
+
+
+def _without_value(key: str, name: str) -> Finding:
+    top = key.partition(".")[0]
+    if key in GONE:
+        return _refused(key, "not a key of axo", GONE[key])
+    if owner_of(top) is None and top not in known_names():
+        return _refused(top, "unknown key", where_it_belongs(top))
+    return _refused(key, "no value is given", f"write --{name} VALUE")
 
 
 def _parse_assignment(text: str) -> Override | Finding:
@@ -149,7 +200,7 @@ def _value_follows(rest: Sequence[str]) -> bool:
     return bool(rest) and not rest[0].startswith("--")
 
 
-def _refused(key: str, message: str, hint: str) -> Finding:
+def _refused(key: str, message: str, hint: str | None) -> Finding:
     return Finding(key, message, hint, COMMAND_LINE)
 
 

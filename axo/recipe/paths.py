@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +27,7 @@ def find(path: str, *, recipe_dir: Path | None = None) -> tuple[Path | None, str
     """The file or folder that `path` means, and a note where it is not the one in the working directory.
 
     (None, None) where there is none: `path` may still be a hub name or an address."""
-    given = Path(path).expanduser() if path.startswith("~") else Path(path)
+    given = Path(os.path.expanduser(path))  # unlike Path's, no error for a user who is not known
     if _exists(given):
         return given, None
     if given.is_absolute():

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from axo.recipe.section import FASTER, PLACED, NoEffect, NotYet, Ours, Section, Supported
+from axo.recipe.section import FASTER, LEANER, PLACED, NoEffect, NotYet, Ours, Section, Supported
 
 
 class GradientCheckpointingKwargs(Section):
@@ -81,7 +81,7 @@ class PrecisionSection(Section):
     """Load an adapter on the CPU, where the model fills the GPU."""
     low_cpu_mem_usage: Annotated[bool | None, PLACED] = None
     """Load the model without first making it with random weights in CPU memory."""
-    torch_empty_cache_steps: Annotated[NonNegativeInt | None, FASTER] = None
+    torch_empty_cache_steps: Annotated[NonNegativeInt | None, LEANER] = None
     """Steps between calls of torch.cuda.empty_cache(), which gives unused memory back to the driver; unset: never."""
     gc_collect_steps: Annotated[int | None, Field(ge=-1), FASTER] = None
     """Steps between collections of Python's garbage; -1: after each epoch and before evaluations; unset: never."""

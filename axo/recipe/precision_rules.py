@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Needs, Only, on
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """master_weights where the trained weights are float32 without it."""
     precision = recipe.precision
     if precision.master_weights is None:
         return []
     if recipe.adapters.adapter is not None:
-        return ["master_weights has no effect: adapters are float32 anyway"]
-    return [] if precision.bf16 or precision.fp16 else ["master_weights has no effect: all is float32 with bf16: false"]
+        return [Remark(("master_weights",), "adapters are float32 anyway")]
+    if precision.bf16 or precision.fp16:
+        return []
+    return [Remark(("master_weights",), "all is float32 with bf16: false")]
 
 
 _ONE_HALF = "one of the two number formats can hold"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from axo.recipe.ebft import EBFT
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.section import UNREAD, NotYet, Section
 from axo.recipe.trl import TRL
 from axo.recipe.vllm import VLLM
 
@@ -78,5 +78,5 @@ class PreferenceSection(Section):
     ebft: Annotated[EBFT | None, NotYet()] = None
     """Energy-based fine-tuning (Jelassi et al. 2026, arXiv 2603.12248): a generated answer is rewarded by how near its
     hidden states are to those of the true answer."""
-    max_prompt_len: Annotated[NonNegativeInt | None, NoEffect("Axolotl reads it nowhere either")] = None
+    max_prompt_len: Annotated[NonNegativeInt | None, UNREAD] = None
     """Most tokens of a prompt in training from rewards."""

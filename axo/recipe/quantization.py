@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from axo.recipe.section import NoEffect, NotYet, Section, Supported
+from axo.recipe.section import PLACED, NotYet, Section, Supported
 
 TorchAODType = Literal["int4", "int8", "float8_e4m3fn", "fp8", "float8", "nvfp4", "mxfp4"]
 
@@ -58,7 +58,7 @@ class QuantizationSection(Section):
     model_quantization_config_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
     """Settings of model_quantization_config; `dequantize: true` turns the weights into 16 bits when they are loaded."""
     qlora_sharded_model_loading: Annotated[
-        bool | None, NoEffect("the Plan decides where tensors are and in which type")
+        bool | None, PLACED
     ] = False  # fmt: skip
     """Quantise and shard a model layer by layer while it is loaded, for adapter: qlora under FSDP."""
     use_onebitllms: Annotated[bool | None, NotYet()] = None

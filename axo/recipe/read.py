@@ -47,8 +47,7 @@ class Source:
             return finding
         as_written = finding
         if finding.key in self.moved:
-            message = f"{finding.message} (read as {finding.key})"
-            as_written = replace(finding, key=self.moved[finding.key], message=message)
+            as_written = replace(finding, key=self.moved[finding.key], read_as=finding.key)
         parts = as_written.key.split(".")
         places = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
         if not self.overridden.isdisjoint(places):
@@ -71,6 +70,8 @@ class LoadedRecipe:
     path: Path
     notes: tuple[str, ...]
     """What was read otherwise than written, and what has no effect."""
+    apart: tuple[str, ...]
+    """Those of the notes that are about no single key: about the file, or about several keys together."""
     source: Source
     """Places findings of later checks: `RecipeError(loaded.source.locate(error.findings))`."""
     asked: Mapping[str, Any]
@@ -112,16 +113,18 @@ def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_y
     if not isinstance(built, Recipe):
         faults = [*faults, *_unreported(built, faults)]
         raise RecipeError(source.locate([*faults, *(() if allow_not_yet else _unreported(refusals, faults))]))
-    refusals = (*refusals, *lacks(built))
+    refusals = _unreported((*refusals, *lacks(built)), faults)
     findings = [*(faults or check(built)), *(() if allow_not_yet else refusals)]
     if findings:
         raise RecipeError(source.locate(findings))
+    said = remarks(built)
     return LoadedRecipe(
         recipe=built,
         flat=flat,
         lines=document.lines,
         path=recipe.path,
-        notes=(*recipe.notes, *rewritten.notes, *_idle_notes(rewritten.off, idle), *moves, *remarks(built)),
+        notes=(*recipe.notes, *rewritten.notes, *_idle_notes(rewritten.off, idle), *moves, *map(str, said)),
+        apart=(*recipe.notes, *(note for note in said if isinstance(note, str))),
         source=source,
         asked=values,
         moved=rewritten.moved,

@@ -34,23 +34,23 @@ class Rewritten:
 
 def rewrite(flat: Mapping[str, Any]) -> Rewritten:
     """What can be said in the sections' keys is; what no longer is a key is refused, unless it is switched off."""
-    work = _Work()
+    rewriting = _Rewriting()
     for key, value in sorted(flat.items(), key=lambda item: item[0] in renamed.YIELDING):
-        work.take(key, value)
-    work.merge_fsdp()
-    moved = {name: key for name, key in work.given_by.items() if name != key}
+        rewriting.take(key, value)
+    rewriting.merge_fsdp()
+    moved = {name: key for name, key in rewriting.given_by.items() if name != key}
     return Rewritten(
-        flat=work.flat,
-        notes=tuple(work.notes),
-        findings=tuple(work.findings),
+        flat=rewriting.flat,
+        notes=tuple(rewriting.notes),
+        findings=tuple(rewriting.findings),
         moved=moved,
-        off=tuple(work.off),
-        idle=work.idle,
-        not_yet=tuple(work.not_yet),
+        off=tuple(rewriting.off),
+        idle=rewriting.idle,
+        not_yet=tuple(rewriting.not_yet),
     )
 
 
-class _Work:
+class _Rewriting:
     def __init__(self) -> None:
         self.flat: dict[str, Any] = {}
         self.notes: list[str] = []

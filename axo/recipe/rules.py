@@ -22,6 +22,7 @@ from axo.recipe import (
     stream_rules,
 )
 from axo.recipe.recipe import Recipe
+from axo.recipe.remark import Note
 from axo.recipe.table_rules import Law, table
 
 
@@ -35,7 +36,7 @@ def lacks(recipe: Recipe) -> list[Finding]:
     return data_lacks.lacks(recipe)
 
 
-def remarks(recipe: Recipe) -> list[str]:
+def remarks(recipe: Recipe) -> list[Note]:
     """What is allowed and yet without effect, as notes."""
     return [note for remark in REMARKS for note in remark(recipe)]
 
@@ -77,11 +78,12 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     data_rules.chat_templates,
     data_rules.dataset_types,
     data_rules.message_fields,
+    data_rules.trained_roles,
     data_rules.local_splits,
     table(LAWS),
 )
 
-REMARKS: tuple[Callable[[Recipe], list[str]], ...] = (
+REMARKS: tuple[Callable[[Recipe], list[Note]], ...] = (
     checkpoint_rules.remarks,
     optim_rules.remarks,
     batch_rules.remarks,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from axo.recipe.section import Differs, NoEffect, NotYet, Ours, Section
+from axo.recipe.section import SET_BY_COMMAND, UNREAD, Differs, NoEffect, NotYet, Ours, Section
 
 
 class RunSection(Section):
@@ -40,11 +40,11 @@ class RunSection(Section):
     """Let the command line change only keys that stand in the recipe."""
     debug: Annotated[bool | None, NoEffect("it changes what Axolotl prints, not what is learnt")] = None
     """Print some prepared samples with their trained tokens before training."""
-    is_preprocess: Annotated[bool | None, NoEffect("it is set by the command")] = None
+    is_preprocess: Annotated[bool | None, SET_BY_COMMAND] = None
     """The command is `preprocess`."""
-    preprocess_iterable: Annotated[bool | None, NoEffect("nothing reads it, in Axolotl neither")] = None
+    preprocess_iterable: Annotated[bool | None, UNREAD] = None
     """Prepare data as a stream."""
-    merge_lora: Annotated[bool | None, NoEffect("it is set by the command")] = None
+    merge_lora: Annotated[bool | None, SET_BY_COMMAND] = None
     """The command is `merge-lora`."""
-    axolotl_config_path: Annotated[str | None, NoEffect("it is set by the command")] = None
+    axolotl_config_path: Annotated[str | None, SET_BY_COMMAND] = None
     """The recipe's own file."""

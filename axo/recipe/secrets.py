@@ -29,8 +29,10 @@ def is_secret(key: str, text: str) -> bool:
     name = _name(key)
     if is_private(name):
         return bool(text.strip()) and _PLACEHOLDER.match(text) is None
-    return _HEX_KEY.fullmatch(text) is not None and (
-        re.search("key|token|secret|passw", name) is not None or (name.startswith("wandb_") and len(text) == 40)
+    return (
+        not _IDENTIFIES.search(name)
+        and _HEX_KEY.fullmatch(text) is not None
+        and (re.search("key|token|secret|passw", name) is not None or (name.startswith("wandb_") and len(text) == 40))
     )
 
 
@@ -104,13 +106,16 @@ _BY_NAME: Mapping[str, str] = {
 """Beginning of a key's name -> what to do instead."""
 _BY_PARENT: Mapping[str, str] = {"hatchery": _variable("TINKER_API_KEY")}
 _START = r"(?<![A-Za-z0-9])"
+_MIXED = r"(?=[A-Za-z0-9]*[0-9])(?=[A-Za-z0-9]*[a-z])(?=[A-Za-z0-9]*[A-Z])[A-Za-z0-9]"
+"""The first of many letters and digits, as random ones are: none of the three kinds is missing."""
 _SHAPES = tuple(
     (re.compile(shape), advice)
     for shape, advice in (
-        (_START + r"hf_[A-Za-z0-9]{20,}", _HUB),
-        (_START + r"sk-ant-[\w-]{16,}", _variable("ANTHROPIC_API_KEY")),
-        (_START + r"sk-(?=[\w-]*[0-9])(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}", _variable("OPENAI_API_KEY")),
-        (_START + r"sk-(?=[A-Za-z]*[0-9])[A-Za-z0-9]{20,}", _variable("OPENAI_API_KEY")),
+        (_START + r"(hf|api_org)_(?=[A-Z0-9]*[a-z])(?=[a-z0-9]*[A-Z])[A-Za-z0-9]{34}", _HUB),
+        (_START + r"sk-ant-[a-z]+[0-9]{2}-[\w-]{20,}", _variable("ANTHROPIC_API_KEY")),
+        (_START + rf"sk-(?:proj|svcacct|admin|None)-(?:[\w-]*[-_])?{_MIXED}{{20,}}", _variable("OPENAI_API_KEY")),
+        (_START + rf"sk-{_MIXED}{{32,}}", _variable("OPENAI_API_KEY")),
+        (_START + r"sk-(?:[a-z]+-v[0-9]+-)?(?=[a-f]*[0-9])[0-9a-f]{32,}", _variable("OPENAI_API_KEY")),
         (_START + r"(gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,})", _variable("GITHUB_TOKEN")),
         (_START + r"glpat-[\w-]{16,}", _variable("GITLAB_TOKEN")),
         (_START + r"xox[a-z]-[\w-]{10,}", _variable("SLACK_TOKEN")),
@@ -124,7 +129,10 @@ _SHAPES = tuple(
         (r"://hooks\.slack\.com/services/\w+/\w+/\w+|/bot/v2/hook/[\w-]{8,}", _ENVIRONMENT),
     )
 )
-"""What a secret looks like, and what to do instead."""
+"""What a secret looks like, and what to do instead. Those that begin like a plain word (`hf_`, `sk-`) are told from the
+names of models and folders by a row of letters and digits as long and as mixed as no name has."""
+_IDENTIFIES = re.compile(r"(_id|^revision\w*|_revision|_experiment_key)$")
+"""Names of keys whose value is a number of a run or a commit, which is as long as some keys."""
 _PRIVATE = re.compile(
     r"(^|_)(api_?key|access_key(_id)?|secret_key|private_key|secret|password|passwd|passphrase|auth_token|access_token"
     r"|(hf|hub|github|gitlab|wandb|slack|api|bearer)_token)$"

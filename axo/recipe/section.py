@@ -66,6 +66,17 @@ class NoEffect:
     """The values of which that is true, where it is not true of all; the others are refused."""
 
 
+FASTER = NoEffect("it would change speed or memory, not what is learnt")
+LEANER = NoEffect("it would save memory, not change what is learnt; the run may need more without it")
+"""Of keys that a recipe may rely on to fit into memory."""
+UNREAD = NoEffect("nothing reads it, nor does Axolotl")
+PLACED = NoEffect("the Plan decides where tensors are and in which type")
+COUNTED = NoEffect("packing runs in one process and counts exactly")
+MAPPED = NoEffect("prepared data is mapped from disk, there is no loader")
+SET_BY_COMMAND = NoEffect("it is set by the command")
+"""Reasons that several keys share."""
+
+
 @dataclass(frozen=True)
 class Differs:
     """The default is not Axolotl's."""

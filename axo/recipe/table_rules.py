@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from axo.errors import Finding
 from axo.recipe.recipe import Recipe, is_switch, owner_of
+from axo.recipe.remark import Remark
 from axo.recipe.section import Section
 from axo.recipe.support import asks_for_nothing, is_in, is_off
 
@@ -140,9 +141,10 @@ def table(laws: Sequence[Law]) -> Callable[[Recipe], list[Finding]]:
     return rule
 
 
-def notes(laws: Sequence[Only], recipe: Recipe) -> list[str]:
+def notes(laws: Sequence[Only], recipe: Recipe) -> list[Remark]:
     """The same table as remarks, for keys that are harmless where nothing reads them."""
-    return [f"{finding.key} {finding.message}" for finding in table(laws)(recipe)]
+    found = table(laws)(recipe)
+    return [Remark((finding.key,), finding.message.removeprefix("has no effect ")) for finding in found]
 
 
 def shown(value: Any) -> str:

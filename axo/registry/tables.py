@@ -54,8 +54,6 @@ SCHEDULES = Registry(
     },
 )
 
-OBJECTIVES = Registry("objective", {"causal_lm": "axo.objectives.causal_lm:CausalLM"})
-
 ENGINES = Registry(
     "engine",
     {

@@ -124,18 +124,7 @@ _TORCH_VALUE = re.compile(r"""^(cuda|hip)\b[^=\n]*=\s*['"]([\w.]+)['"]""", re.MU
 
 _PARTS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "flash-attn": ("fastest attention", ("attn_implementation: flash_attention_2", "flash_attention"), True),
-    "xformers": ("another attention", ("attn_implementation: xformers", "xformers_attention"), True),
-    "bitsandbytes": (
-        "4 and 8 bit weights and optimizers",
-        ("adapter: qlora", "load_in_4bit", "load_in_8bit", "optimizer: adamw_bnb_8bit"),
-        False,
-    ),
-    "gptqmodel": ("base models quantised with GPTQ", ("gptq",), True),
-    "torchao": ("quantisation while and after training", ("qat", "quantization"), False),
-    "liger-kernel": ("fused kernels", ("liger_rope", "liger_rms_norm", "liger_glu_activation"), True),
-    "deepspeed": ("ZeRO sharding over GPUs", ("deepspeed",), True),
     "tensorboard": ("tracker", ("use_tensorboard",), False),
     "wandb": ("tracker", ("use_wandb", "wandb_project"), False),
-    "mlflow": ("tracker", ("use_mlflow", "mlflow_experiment_name"), False),
 }
-"""Package -> (what it is for, keys that need it, whether it does nothing without a GPU)."""
+"""Package -> (what it is for, keys that need it, whether it does nothing without a GPU); only of keys that axo runs."""

@@ -12,6 +12,7 @@ from axo.errors import DataError
 from axo.plan.estimate import DataEstimate, estimate_data, estimate_steps
 from axo.plan.explain import Explained, explain
 from axo.plan.facts import Facts
+from axo.plan.model_checks import text_part
 from axo.plan.parameters import find_parameters
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
@@ -20,6 +21,7 @@ from axo.recipe.read import LoadedRecipe
 
 if TYPE_CHECKING:
     from axo.recipe.data import DatasetEntry
+    from axo.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,25 @@ def explain_recipe(loaded: LoadedRecipe, facts: Facts) -> Explanation:
         revision=model.revision_of_model,
         model_config=facts.model_config,
     )
-    data = _estimate(recipe.data.datasets)
-    evaluation = _estimate(recipe.data.test_datasets) if recipe.data.test_datasets else None
+    vocab_size = _vocab_size(recipe, facts)
+    data = _estimate(recipe.data.datasets, vocab_size)
+    evaluation = _estimate(recipe.data.test_datasets, vocab_size) if recipe.data.test_datasets else None
     steps = estimate_steps(data, section=recipe.data, batch=plan.batch, run=recipe.run)
     summary = summarise(recipe, plan, facts=facts, parameters=parameters, data=data, evaluation=evaluation, steps=steps)
     return Explanation(plan, explain(loaded, plan), summary)
 
 
-def _estimate(entries: Sequence[DatasetEntry]) -> DataEstimate:
-    return estimate_data(entries, files_of=_files)
+def _estimate(entries: Sequence[DatasetEntry], vocab_size: int | None) -> DataEstimate:
+    return estimate_data(entries, files_of=_files, vocab_size=vocab_size)
+
+
+def _vocab_size(recipe: Recipe, facts: Facts) -> int | None:
+    """Of the model's own tokenizer: rows of the embeddings, which are hardly more than its tokens. Reading it from
+    tokenizer.json would mean to parse megabytes."""
+    if facts.model_config is None or recipe.tokenizer.tokenizer_config is not None:
+        return None
+    size = text_part(facts.model_config).get("vocab_size")
+    return size if isinstance(size, int) else None
 
 
 def _files(entry: DatasetEntry) -> list[tuple[Path, str]]:

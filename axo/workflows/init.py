@@ -9,6 +9,7 @@ from typing import Literal
 
 from axo.errors import AxoError, Finding, RecipeError
 from axo.plan.facts import find_hardware
+from axo.recipe.secrets import looks_secret
 from axo.workflows.init_data import Look, look
 from axo.workflows.init_model import GIB, Batch, choose_batch, find_size, has_chat_template
 from axo.workflows.init_text import about, recipe_text
@@ -41,7 +42,7 @@ def write_starter(
     RecipeError where the file exists (without `force`) or cannot be written, or the model is no model; DataError where
     the data cannot be read or has no known format."""
     _check_place(path, force=force)
-    _check_words(model=model, output_dir=output_dir, gpu_memory=gpu_memory)
+    _check_words(model=model, data=data, output_dir=output_dir, gpu_memory=gpu_memory)
     size, seen = find_size(model), None if data is None else look(data)
     memory, gpu = _memory(gpu_memory)
     batch = choose_batch(size, memory_gib=memory, full=adapter == "none")
@@ -78,7 +79,10 @@ def _check_place(path: Path, *, force: bool) -> None:
         raise _refused(path, f"there is no folder {path.parent}", "make it first")
 
 
-def _check_words(*, model: str, output_dir: str, gpu_memory: float | None) -> None:
+def _check_words(*, model: str, data: str | None, output_dir: str, gpu_memory: float | None) -> None:
+    for option, word in (("--model", model), ("--data", data or ""), ("--output-dir", output_dir)):
+        if looks_secret(word):
+            raise AxoError(f"{option}: found a text that looks like a secret", "a recipe is shared and saved")
     if not model.strip():
         raise AxoError("--model is empty", "give a folder or a hub name such as Qwen/Qwen3-0.6B")
     if not output_dir.strip():

@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import expanduser
 from pathlib import Path
 from typing import Any, cast
 
 from axo.errors import Finding, RecipeError
 from axo.plan.facts import read_model_config
+from axo.plan.places import can_be_hub_name
+from axo.recipe.describe import found_text
 
 GIB = 2**30
 ROWS_A_STEP = 8
@@ -70,14 +73,28 @@ def find_size(model: str) -> Size | None:
     """Of a folder by its config.json, else by the name (`8B`, `0.6B`, `8x7B`, `135M`); None: not known.
 
     RecipeError for a path without a model."""
-    path = Path(model).expanduser()
-    if path.is_dir():
-        return _size_of_config(read_model_config(str(path)))
-    if path.exists() or model.startswith((".", "/", "~")):
-        what = "is a file" if path.exists() else "is no folder here"
-        hint = "give a folder saved by transformers, or a hub name such as Qwen/Qwen3-0.6B"
-        raise RecipeError([Finding("base_model", f"{model!r} {what}", hint, "--model")])
-    return size_of_name(model)
+    kind = _kind_of(model)
+    if kind == "folder":
+        return _size_of_config(read_model_config(str(Path(expanduser(model)))))
+    if kind == "name":
+        return size_of_name(model)
+    hint = "give a folder saved by transformers, or a hub name such as Qwen/Qwen3-0.6B"
+    raise RecipeError([Finding("base_model", f"found {found_text(model)}: it is {kind}", hint, "--model")])
+
+
+def _kind_of(model: str) -> str:
+    """`folder`, `name`, or what is wrong with it."""
+    try:
+        path = Path(expanduser(model))
+        if path.is_dir():
+            return "folder"
+        if path.exists():
+            return "a file"
+    except (OSError, RuntimeError, ValueError):  # a name too long, with a NUL, or with a home that is not there
+        pass
+    if model.startswith((".", "/", "~")):
+        return "no folder here"
+    return "name" if can_be_hub_name(model) else "no folder here and no name that the hub could have"
 
 
 def size_of_name(name: str) -> Size | None:
@@ -96,7 +113,7 @@ def size_of_name(name: str) -> Size | None:
 
 def has_chat_template(model: str) -> bool | None:
     """Whether a model folder's tokenizer has a chat template; None for a hub name."""
-    folder = Path(model).expanduser()
+    folder = Path(expanduser(model))
     if not folder.is_dir():
         return None
     if any(

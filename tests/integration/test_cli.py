@@ -265,7 +265,7 @@ def test_validate_answers_with_findings_or_the_plan(axo: Any, lab: Any) -> None:
     bad = axo("validate", path, "--json", "--micro-batch-size", "many", "--lora-r", "8")
     assert bad.code == 2 and bad.answer["valid"] is False
     assert [finding["key"] for finding in bad.answer["findings"]] == ["micro_batch_size"]
-    assert {"key", "message", "hint", "file", "line"} == set(bad.answer["findings"][0])
+    assert {"key", "message", "hint", "file", "line", "read_as"} == set(bad.answer["findings"][0])
     assert not (lab.folder / "out").exists()
 
 
@@ -311,6 +311,112 @@ def test_merge_lora_checks_itself_in_a_second_process(axo: Any, lab: Any) -> Non
     check = merged.answer["check"]
     assert check["max_difference"] <= check["bound"] and check["top1_agreement"] == 1.0
     assert Path(merged.answer["merge"]["out"]) == lab.folder / "out" / "merged"
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "verb"),
+    [
+        (["validate", "a.yaml", "b.yaml"], "got unexpected extra argument(s) (b.yaml)", "validate "),
+        (["validate"], "missing argument 'RECIPE'", "validate "),
+        (["merge-lora"], "missing argument 'RECIPE'", "merge-lora "),
+        (["train", "a.yaml", "-x"], "no such option: -x", "train "),
+        (["inference", "a.yaml", "--top-k", "many"], "invalid value for '--top-k': ", "inference "),
+        (["trian", "a.yaml"], "no such command 'trian'. Did you mean 'train'?", ""),
+        (["--nope"], "no such option: --nope", ""),
+    ],
+)
+def test_wrong_usage_is_one_failure_like_any_other(axo: Any, words: list[str], message: str, verb: str) -> None:
+    spoken = axo(*words)
+    assert (spoken.code, spoken.out) == (2, "")
+    assert spoken.err.startswith(f"error: {message}") and spoken.err.endswith(f"\n  see axo {verb}--help\n")
+    found = axo(*words, "--json")
+    assert found.code == 2 and len(found.out.splitlines()) == 1
+    assert found.answer["valid"] is False and found.answer["findings"] == []
+    error = found.answer["error"]
+    assert (error["kind"], error["exit_code"], error["hint"]) == ("UsageError", 2, f"see axo {verb}--help")
+    assert error["message"].startswith(message)
+
+
+def test_an_option_that_lacks_its_value_names_the_verb(axo: Any, lab: Any) -> None:
+    found = axo("explain", lab.recipe("out"), "--json", "--diff")
+    assert found.code == 2 and found.answer["error"]["hint"] == "see axo explain --help"
+
+
+def test_ctrl_c_and_an_end_of_input_have_their_own_exit_codes(axo: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import axo.cli.schema as verb
+
+    def end(error: BaseException) -> Callable[[str], str]:
+        def text(form: str) -> str:
+            raise error
+
+        return text
+
+    for error, code in ((KeyboardInterrupt(), 130), (EOFError(), 1)):
+        monkeypatch.setattr(verb, "_text", end(error))
+        assert axo("schema").code == code
+
+
+def test_an_empty_recipe_is_refused(axo: Any, lab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.recipe("out")
+    monkeypatch.chdir(lab.folder)
+    found = axo("validate", "")
+    assert found.code == 2
+    assert "RECIPE: found an empty text, expected the recipe's name" in found.err
+
+
+WORDS_OF_SWITCHES = {
+    "bf16": ["auto", "full"],
+    "tf32": ["auto"],
+    "torch_compile": ["auto"],
+    "batch_flattening": ["auto"],
+    "gradient_checkpointing": ["offload", "offload_disk", "unsloth"],
+    "activation_offloading": ["legacy", "disk", "hidden_states"],
+    "selective_checkpointing": ["{save: [attention]}"],
+    "fix_untrained_tokens": ["5", "[5, 6]"],
+    "peft_init_lora_weights": [
+        "gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "mica", "lora_ga", "pissa_niter_4"
+    ],
+}  # fmt: skip
+"""Key -> what it takes beside true and false."""
+
+
+def test_every_switch_that_takes_more_is_tried_below_with_all_its_words() -> None:
+    from axo.recipe.recipe import SECTIONS
+    from axo.recipe.section import alternatives
+
+    fields = {key: field for section in SECTIONS.values() for key, field in section.model_fields.items()}
+    choices = {key: alternatives(field.annotation) for key, field in fields.items()}
+    more = {key for key, those in choices.items() if bool in those and len(those) > 1}
+    assert more | {"gradient_checkpointing"} == set(WORDS_OF_SWITCHES)
+    for key, those in choices.items():
+        if bool in those:
+            assert {one for one in those if isinstance(one, str)} <= {*WORDS_OF_SWITCHES.get(key, [])}
+
+
+@pytest.mark.parametrize("key", WORDS_OF_SWITCHES)
+def test_a_switch_takes_its_words_before_and_behind_the_recipe(
+    axo: Any, lab: Any, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    from axo.errors import RecipeError
+    from axo.recipe import read
+    from axo.recipe.override import parse_overrides
+
+    given: list[Any] = []
+
+    def note(path: str, *, overrides: Any) -> Any:
+        given.append((path, overrides))
+        raise RecipeError([])
+
+    path, option = str(lab.recipe("out")), f"--{key.replace('_', '-')}"
+    monkeypatch.setattr(read, "read_recipe", note)
+    for word in (*WORDS_OF_SWITCHES[key], "true", "false"):
+        for words in ([option, word, path], [path, option, word]):
+            assert axo("validate", *words).code == 2
+            assert given.pop() == (path, [option, word])
+        assert parse_overrides([option, word]) == parse_overrides([f"{option}={word}"])
+    for words in ([option, path], [path, option]):
+        axo("validate", *words)
+        assert given.pop() == (path, [option])
 
 
 def test_recipe_keys_may_stand_anywhere_on_the_command_line(axo: Any, lab: Any) -> None:

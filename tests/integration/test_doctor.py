@@ -15,6 +15,8 @@ import pytest
 from axo.plan.facts import Device
 from axo.recipe.recipe import owner_of
 from axo.recipe.renamed import known_names
+from axo.recipe.rewrite import rewrite
+from axo.recipe.support import assess
 from axo.workflows import doctor_machine, doctor_packages
 from axo.workflows.doctor import Report, examine
 from axo.workflows.doctor_packages import TorchBuild, optional_parts, required_packages, torch_build
@@ -175,10 +177,10 @@ def test_a_required_package_that_is_missing_or_too_old_blocks(
 
 @pytest.mark.usefixtures("no_gpu")
 def test_an_optional_package_that_is_too_old_is_named_and_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    installed(monkeypatch, **{"liger-kernel": "0.1.0", "wandb": None})
+    installed(monkeypatch, tensorboard="0.1.0", wandb=None)
     report = examine()
     assert report.can_train
-    assert any(fault.message.startswith("liger-kernel 0.1.0: axo needs >=") for fault in report.faults)
+    assert any(fault.message.startswith("tensorboard 0.1.0: axo needs >=") for fault in report.faults)
     wandb = next(part for part in report.parts if part.package.name == "wandb")
     assert (wandb.package.version, wandb.install) == (None, "pip install 'axo[wandb]'")
 
@@ -205,6 +207,21 @@ def test_every_key_that_a_part_names_is_a_key_of_a_recipe() -> None:
 
     keys = {key.partition(":")[0] for part in optional_parts() for key in part.keys}
     assert [key for key in keys if owner_of(key) is None and key not in (*known_names(), *SWITCHES)] == []
+
+
+VALUES = {"wandb_project": "mine"}
+"""Of the keys that a part names without a value, those that are no switches."""
+
+
+def test_every_key_that_a_part_names_is_one_that_axo_runs() -> None:
+    named = [key for part in optional_parts() for key in part.keys]
+    assert named
+    for text in named:
+        key, _, value = text.partition(": ")
+        rewritten = rewrite({key: value or VALUES.get(key, True)})
+        support = assess(rewritten.flat)
+        assert (support.refusals, support.idle, rewritten.not_yet) == ((), {}, ()), text
+        assert rewritten.flat, f"{text} switches nothing on"
 
 
 def test_the_build_of_torch_is_the_one_that_torch_says() -> None:

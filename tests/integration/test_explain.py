@@ -111,7 +111,7 @@ def test_what_axo_cannot_run_yet_is_explained_and_refused_with_2(axo: Runner) ->
     assert rows_of(done.stdout, "given")["optimizer"].startswith("muon muon (not supported yet)")
     assert "not yet" in done.stdout.splitlines()[1] and "optimizer" in done.stdout.splitlines()[1]
     assert "recipe.yaml:8: optimizer: the text 'muon' is not supported yet" in done.stderr
-    assert "recipe.yaml" not in done.stderr.replace("recipe.yaml:8", "", 1)
+    assert done.stderr.startswith("axo train refuses recipe.yaml:\n") and done.stderr.count("recipe.yaml") == 2
 
 
 def test_faults_are_those_of_validate_and_nothing_is_explained(axo: Runner) -> None:
@@ -165,6 +165,47 @@ def test_differences_show_both_sides_with_their_lines(axo: Runner) -> None:
     answer = json.loads(axo.explain(one, "--diff", two, "--json").stdout)
     (found,) = answer["differences"]
     assert (found["key"], found["one"]["effective"], found["other"]["effective"]) == ("max_grad_norm", "0.5", "1")
+
+
+def test_notes_that_are_about_no_single_key_stand_below_the_run(axo: Runner) -> None:
+    recipe = axo.recipe(warmup_steps=10, max_steps=5, num_epochs=2, evaluation_strategy="no", val_set_size=5)
+    done = axo.explain(recipe)
+    note = "learning_rate is never reached: max_steps (5) ends the run within warmup_steps"
+    summary = done.stdout.split("\n\n", 1)[0].splitlines()
+    assert [line for line in summary if line.startswith("  note")] == [f"  note        {note}"]
+    assert "max_steps ends the run" in rows_of(done.stdout, "given")["num_epochs"]
+    assert json.loads(axo.explain(recipe, "--json").stdout)["notes"] == [
+        "evaluation_strategy is called eval_strategy here",
+        note,
+        "num_epochs has no effect: max_steps ends the run",
+    ]
+
+
+def test_overrides_apply_to_the_first_of_two_recipes(axo: Runner) -> None:
+    one = axo.recipe("one", adapter="lora", lora_r=8, lora_alpha=8, lora_target_linear=True)
+    done = axo.explain(one, "--diff", one, "--lora-r", "16")
+    assert rows_of(done.stdout, "differences in effect") == {"lora_r": "16 (command line) 8 (line 9)"}
+    assert "one.yaml + command line" in done.stdout
+    same = axo.explain(one, "--diff", one, "--lora-r", "8")
+    assert same.stdout == "one.yaml + command line and one.yaml have the same effect\n"
+
+
+@pytest.mark.parametrize("refused_first", [True, False])
+def test_differences_with_a_recipe_that_cannot_run_yet_end_with_2(axo: Runner, refused_first: bool) -> None:
+    pair = [axo.recipe("one", optimizer="muon"), axo.recipe("two")]
+    one, two = pair if refused_first else reversed(pair)
+    done = axo.explain(one, "--diff", two)
+    assert done.returncode == 2
+    assert "axo train refuses one.yaml:\none.yaml:8: optimizer: the text 'muon' is not supported yet" in done.stderr
+    assert "refuses two.yaml" not in done.stderr
+    answer = axo.explain(one, "--diff", two, "--json")
+    assert answer.returncode == 2 and json.loads(answer.stdout)["runs"] == [not refused_first, refused_first]
+
+
+def test_a_model_of_the_hub_is_told_in_few_words(axo: Runner) -> None:
+    done = axo.explain(axo.recipe(base_model="owner/name"))
+    why = "not on this machine: fetched from the hub (line 1)"
+    assert rows_of(done.stdout, "given")["base_model"] == f"owner/name owner/name (hub) {why}"
 
 
 def test_a_long_value_does_not_fill_the_screen_and_json_has_it_whole(axo: Runner) -> None:

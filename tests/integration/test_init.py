@@ -391,7 +391,18 @@ def test_a_memory_that_is_no_size_is_refused(tmp_path: Path, gpu_memory: float) 
     assert not (tmp_path / "r.yaml").exists()
 
 
-@pytest.mark.parametrize("model", ["", "./nope", "file.gguf", "empty", "list", "broken"])
+@pytest.mark.parametrize("option", ["model", "data", "output_dir"])
+def test_a_secret_is_refused_and_not_shown(tmp_path: Path, option: str) -> None:
+    secret = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+    with pytest.raises(AxoError, match="looks like a secret") as caught:
+        starter(tmp_path / "r.yaml", **{option: f"./out/{secret}"})
+    assert secret not in str(caught.value)
+    assert not (tmp_path / "r.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "model", ["", "./nope", "file.gguf", "empty", "list", "broken", 'a"b: [', "a/b/c", "two words", "x" * 400, "a\0b"]
+)
 def test_a_model_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.gguf").write_text("x")

@@ -70,10 +70,16 @@ def test_cosine_with_a_minimum_is_that_of_transformers(total: int, warmup: int, 
     assert rates == pytest.approx(expected, rel=1e-12, abs=1e-18)
 
 
-def test_linear_with_a_minimum_is_a_straight_line_to_it() -> None:
-    """By hand: 4 steps of decay from 1 to 0.2 lose 0.2 each; warmup does not know the minimum."""
+@pytest.mark.parametrize("name", ["linear", "constant", "constant_with_warmup"])
+def test_a_minimum_is_cosines_alone_as_in_axolotl(name: str) -> None:
+    without = rates_of_axo(name, total_steps=6, warmup_steps=2)
+    assert rates_of_axo(name, total_steps=6, warmup_steps=2, min_ratio=0.2) == without
+
+
+def test_linear_is_a_straight_line_to_0() -> None:
+    """By hand: 4 steps of decay from 1 lose 0.25 each."""
     factors = [schedules.linear(step, total_steps=6, warmup_steps=2, min_ratio=0.2) for step in range(7)]
-    assert factors == pytest.approx([0.0, 0.5, 1.0, 0.8, 0.6, 0.4, 0.2])
+    assert factors == pytest.approx([0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0])
 
 
 def test_the_last_planned_step_is_one_step_before_the_lowest_value() -> None:
@@ -98,6 +104,6 @@ def test_a_factor_rises_to_one_and_never_falls_below_the_minimum(schedule, total
     if step < warmup:
         assert factor(step) <= factor(step + 1) + 1e-12
     else:
-        assert factor(step) >= min_ratio - 1e-12
+        assert factor(step) >= (min_ratio if schedule is schedules.cosine else 0) - 1e-12
         assert factor(step) >= factor(step + 1) - 1e-12
     assert factor(warmup) == pytest.approx(1.0)

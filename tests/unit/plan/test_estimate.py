@@ -12,20 +12,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from axo.data.formats.alpaca import Alpaca
+from axo.data.prepare import prepare
 from axo.data.readers import READERS
+from axo.data.rows import Row
 from axo.data.source import kind, source_files
 from axo.plan import estimate_files
-from axo.plan.estimate import DataEstimate, StepsEstimate, estimate_data, estimate_steps
+from axo.plan.estimate import (
+    PROMPT_BYTES,
+    DataEstimate,
+    StepsEstimate,
+    bytes_per_token,
+    estimate_data,
+    estimate_steps,
+)
 from axo.plan.estimate_files import FileEstimate, estimate_file
 from axo.plan.facts import Facts, Hardware
 from axo.plan.resolve import resolve
+from axo.recipe.data import DatasetEntry
 from axo.recipe.recipe import Recipe, recipe_from_flat
 
 
-def recipe_of(*paths: Path | str, type: str = "alpaca", **keys: Any) -> Recipe:  # noqa: A002 - the recipe's key
+def recipe_of(
+    *paths: Path | str,
+    type: str = "alpaca",  # noqa: A002 - the recipe's key
+    chat_template: str | None = None,
+    **keys: Any,
+) -> Recipe:
     flat = {
         "base_model": "x/y",
         "datasets": [{"path": str(path), "type": type} for path in paths],
+        "chat_template": chat_template,
         "learning_rate": 1e-3,
         "sequence_len": 100,
         **keys,
@@ -167,8 +184,75 @@ def test_rows_of_all_files_of_all_data_sets_add_up(tmp_path: Path) -> None:
     rows_of(folder / "b.jsonl", 4, text="x" * 100)
     data = data_of(recipe_of(folder, rows_of(tmp_path / "c.jsonl", 5, text="x" * 100)))
     assert [one.rows for one in data.sets] == [7, 5]
-    # 1,200 bytes of text at 4 bytes a token
-    assert (data.rows, data.tokens, data.exact) == (12, 300, True)
+    # (100 + 140 bytes of prompt) x 12 rows / 4 bytes a token
+    assert (data.rows, data.tokens, data.exact) == (12, 720, True)
+
+
+def test_each_message_of_a_chat_costs_four_tokens_more(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "x" * 36}, {"role": "assistant", "content": "x" * 31}]
+    path = write(tmp_path / "a.jsonl", (json.dumps({"messages": talk}) + "\n") * 10)
+    # 4 + 36 + 9 + 31 bytes are 20 tokens, two messages 8 more
+    assert data_of(recipe_of(path, type="chat_template")).tokens == 280
+    write(tmp_path / "b.json", json.dumps([{"messages": talk}] * 10))
+    assert data_of(recipe_of(tmp_path / "b.json", type="chat_template")).tokens == 280
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "expected"), [(None, 4), (128_256, 4), (50_257, 4), (256, 1), (100, 1), (3587, 2.5)]
+)
+def test_a_small_vocabulary_has_fewer_bytes_a_token(vocab_size: int | None, expected: float) -> None:
+    # 3587 is the geometric mean of 256 and 50257
+    assert bytes_per_token(vocab_size) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_prompt_of_alpaca_is_as_long_as_it_is_said_to_be() -> None:
+    form = Alpaca(DatasetEntry(path="x", type="alpaca"), train_on_inputs=False, default_system_message=None)
+    sizes = [
+        len(form.read(Row({"instruction": "", "input": given, "output": ""}, file="x", line=1)).parts[0][0].encode())
+        for given in ("", "x")
+    ]
+    assert sizes == [PROMPT_BYTES, PROMPT_BYTES + 65 + 1]
+
+
+@pytest.fixture(scope="module")
+def quickstart_base(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Path:
+    from axo.model.tiny import make_tiny_model
+
+    text = root / "recipes" / "data" / "quickstart_text.jsonl"
+    folder = tmp_path_factory.mktemp("tiny") / "base"
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    make_tiny_model(folder, text=[text], num_key_value_heads=1, **sizes)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("quickstart_train", {"type": "chat_template", "chat_template": "chatml"}),
+        ("quickstart_train", {"type": "chat_template", "chat_template": "llama3"}),
+        ("quickstart_text", {"type": "completion"}),
+        ("pairs", {"type": "alpaca"}),
+    ],
+)
+def test_the_tokens_are_those_that_are_counted_within_a_factor(
+    name: str, keys: dict[str, Any], quickstart_base: Path, root: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    path = root / "recipes" / "data" / f"{name}.jsonl"
+    if name == "pairs":
+        pair = {"instruction": "Name the capital of the country.", "input": "France", "output": "It is Paris."}
+        path = write(tmp_path / "pairs.jsonl", (json.dumps(pair) + "\n") * 20)
+    tokenizer = AutoTokenizer.from_pretrained(quickstart_base)
+    tokenizer.add_tokens(["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"], special_tokens=True)
+    recipe = recipe_of(path, sequence_len=2048, **keys)
+    data = recipe.data
+    made = prepare(
+        data.datasets, data=data, tokenizer_section=recipe.tokenizer, tokenizer=tokenizer, root=tmp_path / "prepared"
+    )
+    counted = sum(report.tokens_read for report in made.reports)
+    found = estimate_data(data.datasets, files_of=files_of, vocab_size=len(tokenizer)).tokens
+    assert found is not None and counted / 1.7 < found < counted * 1.7
 
 
 def test_without_packing_the_steps_are_an_upper_bound(tmp_path: Path) -> None:
@@ -199,7 +283,9 @@ def test_max_steps_makes_the_total_exact(tmp_path: Path) -> None:
 
 def test_with_packing_the_steps_follow_the_text(tmp_path: Path) -> None:
     path = rows_of(tmp_path / "a.jsonl", 50, text="x" * 80)
-    recipe = recipe_of(path, sample_packing=True, micro_batch_size=2, num_epochs=3, val_set_size=0.2)
+    recipe = recipe_of(
+        path, type="input_output", sample_packing=True, micro_batch_size=2, num_epochs=3, val_set_size=0.2
+    )
     # 50 * 80 bytes are 1,000 tokens, 800 of them trained; packs of 100: 8; 2 a step: 4 steps, 12 in 3 passes.
     assert steps_of(recipe) == StepsEstimate(4, 12, "about", "about", 40)
 

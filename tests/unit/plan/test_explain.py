@@ -125,6 +125,7 @@ def test_a_key_that_is_switched_off_says_so(said: Any) -> None:
         ({"max_steps": 5, "num_epochs": 2}, "num_epochs", "max_steps ends the run"),
         ({"tf32": True}, "tf32", "there is no GPU"),
         ({"sample_packing_group_size": 7}, "sample_packing_group_size", "sample_packing is off"),
+        ({"sample_packing": True, "pad_to_multiple_of": 64}, "pad_to_multiple_of", "rows are filled up"),
         ({"wandb_name": "one"}, "wandb_name", "without use_wandb: true or wandb_project"),
         ({"evals_per_epoch": 2}, "evals_per_epoch", "no evaluation data"),
         ({"datasets": [{"path": "z/w", "type": "alpaca", "field": "text"}]}, "datasets.0.field", "type: alpaca"),
@@ -134,6 +135,11 @@ def test_a_key_that_is_switched_off_says_so(said: Any) -> None:
 def test_a_key_without_effect_says_why(said: Any, keys: dict[str, Any], key: str, why: str) -> None:
     line = said(keys)[key]
     assert line.status == "no effect" and why in line.why and line.place is not None
+
+
+def test_a_key_without_effect_on_training_alone_has_one(said: Any) -> None:
+    line = said({"sample_packing": True, "pad_to_multiple_of": 64, "val_set_size": 1})["pad_to_multiple_of"]
+    assert (line.effective, line.status) == ("64", "given")
 
 
 def test_what_axo_cannot_run_yet_says_what_it_would_mean(said: Any) -> None:
@@ -171,6 +177,20 @@ def test_what_the_plan_decides_for_an_unset_key_is_shown(said: Any) -> None:
         assert (lines[key].asked, lines[key].effective, lines[key].status) == ("unset", "true", "default")
     assert lines["gradient_accumulation_steps"].effective == "1"
     assert lines["warmup_steps"].effective == "0.03 of the steps, at most 100"
+
+
+@pytest.mark.parametrize(("keys", "steps"), [({}, "3"), ({"warmup_ratio": 0.25}, "25"), ({"warmup_steps": 7}, "7")])
+def test_warmup_is_counted_where_max_steps_says_how_long_the_run_is(
+    said: Any, keys: dict[str, Any], steps: str
+) -> None:
+    lines = said({"max_steps": 100, **keys})
+    assert lines["warmup_ratio" if "warmup_ratio" in keys else "warmup_steps"].effective == steps
+    assert lines["logging_steps"].effective == "1"  # 0.5 % of 100 is none, and at least 1
+
+
+def test_a_share_that_is_one_step_says_why_it_becomes_two(said: Any) -> None:
+    line = said({"max_steps": 10, "warmup_ratio": 0.1})["warmup_ratio"]
+    assert line.effective == "2" and "so it becomes two" in line.why
 
 
 def test_a_fallback_is_marked(said: Any) -> None:
@@ -245,6 +265,10 @@ SAME: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"evals_per_epoch": 2}, {}),
     ({"plugins": ["axolotl.integrations.liger.LigerPlugin"]}, {}),
     ({"sample_packing": True, "pad_to_sequence_len": True}, {"sample_packing": True}),
+    ({"weight_decay": 0.0, **LORA, "lora_dropout": 0.0}, LORA),
+    ({"warmup_steps": 0, "max_steps": 20}, {"max_steps": 20}),  # 3 % of 20 steps are none
+    ({"sample_packing": True, "pad_to_multiple_of": 64}, {"sample_packing": True}),
+    ({"evals_per_epoch": 0, "val_set_size": 1}, {"eval_strategy": "no", "val_set_size": 1}),
 ]
 
 
@@ -259,12 +283,15 @@ def test_recipes_with_the_same_effect_have_no_difference(said: Any, one: dict[st
         ({"adam_beta2": 0.95}, {}, ["adam_beta2"]),
         ({"train_on_inputs": True}, {}, ["train_on_inputs"]),
         ({"shuffle_merged_datasets": False}, {}, ["shuffle_merged_datasets"]),
+        ({"warmup_steps": 0}, {}, ["warmup_steps"]),
+        ({"weight_decay": 0.1}, {}, ["weight_decay"]),
+        ({"warmup_steps": 0, "max_steps": 40}, {"max_steps": 80}, ["max_steps", "warmup_steps"]),
         ({"rl": "dpo"}, {"rl": "kto"}, ["rl"]),
         ({"fp8": True}, {}, ["fp8"]),
         ({"fsdp_config": {"offload_params": True}}, {"fsdp_config": {"offload_params": False}},
          ["fsdp_config.offload_params"]),
         ({"datasets": [{"path": "z/w", "type": "alpaca"}, {"path": "more", "type": "alpaca"}]}, {},
-         ["datasets.1.path", "datasets.1.type", "datasets.1.split"]),
+         ["datasets.1.path", "datasets.1.type"]),
         ({"micro_batch_size": 2, "gradient_accumulation_steps": 3},
          {"micro_batch_size": 3, "gradient_accumulation_steps": 2},
          ["micro_batch_size", "gradient_accumulation_steps"]),

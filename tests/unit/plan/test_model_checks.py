@@ -37,7 +37,7 @@ def refusal(config: dict[str, Any], **keys: Any) -> str:
 
 def test_a_model_that_has_to_be_fetched_is_a_line_of_the_plan() -> None:
     place = Place("x/y", "hub", "not on this machine")
-    assert said(plan_of(None, {"base_model": place}), "base_model") == ["from the hub: x/y (not on this machine)"]
+    assert said(plan_of(None, {"base_model": place}), "base_model") == ["x/y (hub) (not on this machine)"]
 
 
 def test_a_sequence_longer_than_the_models_positions_is_said_and_allowed() -> None:

@@ -55,14 +55,14 @@ def test_a_file_is_no_model(here: Path) -> None:
 @pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-0.6B", "a.b/c_d"])
 def test_a_hub_name_will_be_fetched(name: str) -> None:
     place = find_places(recipe(name), recipe_folder=None)["base_model"]
-    assert (place.kind, place.why) == ("hub", f"not on this machine: will be fetched from the hub as {name}")
+    assert (place.kind, place.why) == ("hub", "not on this machine: fetched from the hub")
 
 
 def test_a_hub_name_whose_owner_is_a_folder_here_says_what_is_not_in_it(here: Path) -> None:
     (here / "acme" / "one").mkdir(parents=True)
     place = find_places(recipe("acme/two"), recipe_folder=None)["base_model"]
     assert place.kind == "hub"
-    assert "the folder acme is here and has no two; will be fetched from the hub as acme/two" in place.why
+    assert "the folder acme is here and has no two; fetched from the hub" in place.why
 
 
 @pytest.mark.parametrize("written", ["work/base", "'work/base'   # the base", '"./work/base"', "work/base/"])
@@ -94,6 +94,30 @@ def test_recipes_that_cannot_be_read_are_passed_over(here: Path) -> None:
     (here / "folder.yaml").mkdir()
     assert find_places(recipe("x/y"), recipe_folder=here)["base_model"].kind == "hub"
     assert find_places(recipe("x/y"), recipe_folder=here / "nowhere")["base_model"].kind == "hub"
+
+
+def test_neighbours_are_read_only_where_a_model_is_not_on_this_machine(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "mine").mkdir()
+    (here / "first.yaml").write_text("output_dir: work/base\n")
+    read: list[Path] = []
+    monkeypatch.setattr(Path, "read_text", lambda self, **_: read.append(self) or "")
+    find_places(recipe("mine"), recipe_folder=here)
+    assert read == []
+    find_places(recipe("x/y"), recipe_folder=here)
+    assert read == [here / "first.yaml"]
+
+
+def test_large_and_late_neighbours_are_passed_over(here: Path) -> None:
+    (here / "a.yaml").write_text("output_dir: work/large\n" + "#" * 64 * 2**10)
+    (here / "b.yaml").write_text("output_dir: work/small\n")
+    for number in range(49):
+        (here / f"c{number:02}.yaml").write_text(f"output_dir: work/{number}\n")
+    kinds = {name: find_places(recipe(f"work/{name}"), recipe_folder=here)["base_model"].kind
+             for name in ("large", "small", "47", "48")}  # fmt: skip
+    # a, b and c00 to c47 are fifty files
+    assert kinds == {"large": "hub", "small": "later", "47": "later", "48": "hub"}
 
 
 @given(st.text(st.sampled_from("aB9-_./ é\\~"), min_size=1, max_size=12) | st.just("a" * 97) | st.just("x.git"))

@@ -12,8 +12,11 @@ import pytest
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from axo.plan.facts import DataFacts, Facts, Hardware
+from axo.plan.plan import Cadence
+from axo.plan.resolve import resolve
 from axo.recipe import renamed
-from axo.recipe.recipe import SECTIONS, owner_of
+from axo.recipe.recipe import SECTIONS, owner_of, recipe_from_flat
 from axo.recipe.section import Differs, mark, nested
 
 KEYS = Path(__file__).resolve().parents[2] / "assets" / "axolotl_keys.tsv"
@@ -73,6 +76,15 @@ this value; gradient_accumulation_steps, which batch_size may give instead of th
 the kind of data set; and switches of plugins, which are on only where the plugin is loaded."""
 
 
+DIFFERENT: dict[str, tuple[Any, Any]] = {
+    "seed": (42, None),
+    "eval_strategy": ("epoch", "no"),
+    "auto_resume_from_checkpoints": (True, False),
+    "mean_resizing_embeddings": (True, False),
+}
+"""Key -> what axo does where it is unset, and what Axolotl does."""
+
+
 def test_the_table_is_whole() -> None:
     assert len(ROWS) > 740
     assert sum(not re.search(r"[\[.:(]", key) for key in ROWS) > 450
@@ -95,11 +107,35 @@ def _is_field(key: str) -> bool:
 def test_a_default_is_axolotls_or_the_difference_is_stated(key: str, default: str) -> None:
     field = field_of(key)
     assert field is not None
-    if mark(field, Differs) is not None:
+    if key in DIFFERENT:
+        axos, axolotls = DIFFERENT[key]
+        assert _value(default) in (None, axolotls)
+        assert field.default in (None, axos), "None: what happens then is tested by its own name"
+        assert axos != axolotls
         return
     ours = field.get_default(call_default_factory=True)
     theirs = EFFECTIVE.get(re.sub(r"\(\w+\)", "", key), _value(default))
     assert _plain(ours) == _plain(theirs), f"axo: {ours!r}, Axolotl: {theirs!r}"
+
+
+def test_the_keys_with_a_default_of_axos_own_are_these_four() -> None:
+    marked = [
+        key
+        for section in SECTIONS.values()
+        for key, field in section.model_fields.items()
+        if mark(field, Differs) is not None
+    ]
+    assert sorted(marked) == sorted(DIFFERENT)
+
+
+def test_without_eval_strategy_axo_evaluates_at_each_epoch() -> None:
+    recipe = recipe_from_flat(
+        {"base_model": "m", "learning_rate": 1e-4, "datasets": [{"path": "a", "type": "alpaca"}], "val_set_size": 0.1}
+    )
+    data = DataFacts(train_samples=64, train_tokens=640, trained_tokens=640, train_packs=0, eval_samples=8)
+    steps = resolve(recipe, Facts(Hardware(cpu_count=2), {"model_type": "llama"}, data)).steps
+    assert steps is not None
+    assert steps.evaluate == Cadence(epoch=True)
 
 
 def _value(text: str) -> Any:

@@ -62,7 +62,14 @@ def _compare_answer(stdout: str, path: Path) -> None:
         read_recipe(path)
     assert answer["valid"] is False
     assert answer["findings"] == [
-        {"key": one.key, "message": one.message, "hint": one.hint, "file": one.file, "line": one.line}
+        {
+            "key": one.key,
+            "message": one.message,
+            "hint": one.hint,
+            "file": one.file,
+            "line": one.line,
+            "read_as": one.read_as,
+        }
         for one in caught.value.findings
     ]
 

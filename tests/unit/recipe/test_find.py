@@ -288,6 +288,23 @@ def test_the_only_recipe_of_a_folder_is_read_with_a_note(tmp_path: Path) -> None
     assert recipes_to_choose(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_does_not_mean_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for one in ("a.yaml", "b.yaml"):
+        (tmp_path / one).write_text(MINIMAL)
+    monkeypatch.chdir(tmp_path)
+    found = fault(name)
+    assert found.message == "found an empty text, expected the recipe's name" and ".yaml" in (found.hint or "")
+    assert recipes_to_choose(name) == []
+    assert len(recipes_to_choose(".")) == 2
+
+
+def test_the_home_of_an_unknown_user_holds_no_recipe() -> None:
+    assert fault("~nobody-has-this-name/a.yaml").message == "there is no such file"
+
+
 def test_several_recipes_are_listed_and_none_is_said(tmp_path: Path) -> None:
     assert "holds no recipe" in fault(tmp_path).message and recipes_to_choose(str(tmp_path)) == []
     for name in ("b.yaml", "a.yml"):

@@ -36,7 +36,7 @@ RIGHT: dict[str, Any] = {
 words = st.sampled_from(
     [
         *"no yes auto jinja alpaca chat_template lora qlora steps epoch best 1e-4 all-linear dpo grpo offload".split(),
-        *"2024-01-31 1:30 s3://a/b hf_aB3aB3aB3aB3aB3aB3aB3aB3 axolotl.integrations.liger.X ~ null .inf".split(),
+        *"2024-01-31 1:30 s3://a/b hf_aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3 axolotl.integrations.liger.X ~ null .inf".split(),
         *"*a &a !x | > ' \" [ { % @".split(),
     ]
 )
@@ -164,7 +164,7 @@ def check_content(folder: Path, content: bytes, args: list[str], *, given: set[s
         assert all(outcome.notes)
         return
     assert outcome
-    lines = content.count(b"\n") + content.count(b"\r") + 2
+    lines = len(content.decode("utf-8", "replace").splitlines()) + 2  # YAML breaks lines at NEL and its like, too
     for finding in outcome:
         check_finding(finding, path, lines=lines, given=given)
     assert "aB3aB3" not in "".join(finding.message + (finding.hint or "") for finding in outcome)

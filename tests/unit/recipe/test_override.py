@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from axo.errors import RecipeError
-from axo.recipe.override import Override, apply_overrides, parse_overrides
+from axo.recipe.override import Override, apply_overrides, parse_overrides, split_arguments
 from axo.recipe.read import read_recipe
 
 MINIMAL = "base_model: some/model\nlearning_rate: 2e-5\ndatasets:\n  - path: some/data\n    type: alpaca\n"
@@ -43,6 +43,14 @@ def effective(folder: Path, *overrides: str, text: str = MINIMAL) -> dict[str, A
         (["--chat-template-jinja", "{% for m in messages %}{{ m }}{% endfor %}"], "chat_template_jinja",
          "{% for m in messages %}{{ m }}{% endfor %}"),
         (["--warmup-ratio="], "warmup_ratio", None),
+        (["--bf16", "auto"], "bf16", "auto"),
+        (["--bf16"], "bf16", True),
+        (["--bf16", "False"], "bf16", False),
+        (["--gradient-checkpointing", "offload"], "gradient_checkpointing", "offload"),
+        (["--fix-untrained-tokens", "5"], "fix_untrained_tokens", 5),
+        (["--fix-untrained-tokens", "[5, 6]"], "fix_untrained_tokens", [5, 6]),
+        (["--selective-checkpointing", "{save: [x]}"], "selective_checkpointing", {"save": ["x"]}),
+        (["--peft-init-lora-weights", "pissa_niter_4"], "peft_init_lora_weights", "pissa_niter_4"),
     ],
 )  # fmt: skip
 def test_an_option_is_a_key_and_a_yaml_value(args: list[str], key: str, value: Any) -> None:
@@ -53,6 +61,41 @@ def test_a_switch_takes_no_value_that_is_not_one() -> None:
     assert parse_overrides(["--sample-packing", "--seed", "1"]) == [
         Override("sample_packing", True),
         Override("seed", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--sample-packing", "auto"],
+        ["--sample-packing", "5"],
+        ["--bf16", "5"],
+        ["--bf16", "full.yaml"],
+        ["--fix-untrained-tokens", "{a: 1}"],
+        ["--peft-init-lora-weights", "none.yaml"],
+        ["--peft-init-lora-weights", "https://example.org/recipe"],
+        ["--peft-init-lora-weights", "folder"],
+        ["--peft-init-lora-weights", "-x"],
+        ["--peft-init-lora-weights", ""],
+    ],
+)
+def test_a_switch_leaves_a_word_that_cannot_be_its_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert split_arguments(words, own=()) == (words[:1], words[1:])
+
+
+def test_an_option_without_a_value_is_unknown_or_gone_before_it_lacks_one() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_overrides(["--lerning-rate", "--eta-min", "--evaluation-strategy", "--roles-to-train", "--foo.bar"])
+    assert [(one.key, one.message, one.hint) for one in caught.value.findings] == [
+        ("lerning_rate", "unknown key", "did you mean 'learning_rate'?"),
+        ("eta_min", "not a key of axo", "use cosine_min_lr_ratio, a share of learning_rate"),
+        ("evaluation_strategy", "no value is given", "write --evaluation-strategy VALUE"),
+        ("roles_to_train", "unknown key", "it is a key inside datasets or test_datasets or pretraining_dataset"),
+        ("foo", "unknown key", None),
     ]
 
 

@@ -411,7 +411,7 @@ def test_other_old_keys_of_fsdp_are_refused_with_what_to_do(key: str, hint: str)
         ("accelerator_config", {"split_batches": False, "dispatch_batches": False, "even_batches": True}),
         ("dataloader_drop_last", False),
         ("device_map", "auto"),
-        ("ddp_find_unused_parameters", True),
+        ("ddp_find_unused_parameters", False),
         ("num_dataset_shards_to_save", 4),
     ],
 )

@@ -188,6 +188,41 @@ def test_all_faults_of_a_round_come_together_in_the_order_of_the_file(tmp_path: 
     assert found[-1].file == "command line"
 
 
+def test_a_secret_in_a_key_that_is_not_supported_is_one_finding(tmp_path: Path) -> None:
+    found = faults(tmp_path, MINIMAL + "comet_api_key: abc\ncurriculum_sampling: true\n")
+    assert [(one.key, "secret" in one.message) for one in found] == [
+        ("comet_api_key", True),
+        ("curriculum_sampling", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ("learning_rate: -1e-4", "found -1e-4, expected a number above 0", None),
+        ("weight_decay: '-.5'", "found -.5, expected a number of at least 0", None),
+        ("sequence_len: 2e3", "found 2e3, expected a whole number of at least 1", "write 2000"),
+        ("sequence_len: 2e-3", "found 2e-3, expected a whole number of at least 1", None),
+        ("sequence_len: -2e3", "found -2e3, expected a whole number of at least 1", None),
+        ("sequence_len: 1e400", "found 1e400, expected a whole number of at least 1", None),
+        ("sequence_len: 2k", "found the text '2k', expected a whole number of at least 1", None),
+        ("sample_packing: 1e-4", "found the text '1e-4', expected true or false", None),
+        (f"sequence_len: '{'1' * 31}.5'", f"found {'1' * 31}.5, expected a whole number of at least 1", None),
+        (
+            f"sequence_len: '-{'1' * 99}'",
+            f"found the text '-{'1' * 59}...', expected a whole number of at least 1",
+            None,
+        ),
+    ],
+)
+def test_a_number_that_yaml_reads_as_text_is_shown_as_one_where_one_is_expected(
+    tmp_path: Path, line: str, message: str, hint: str | None
+) -> None:
+    text = MINIMAL.replace("learning_rate: 2e-5\n", "") if line.startswith("learning_rate") else MINIMAL
+    (found,) = faults(tmp_path, text + line + "\n")
+    assert (found.message, found.hint) == (message, hint)
+
+
 def test_a_finding_of_a_later_check_gets_its_line(tmp_path: Path) -> None:
     loaded = read(tmp_path, MINIMAL + "flash_attention: true\n", "--seed", "1")
     findings = [Finding("seed", "m"), Finding("attn_implementation", "m"), Finding("optimizer", "m")]
@@ -197,7 +232,7 @@ def test_a_finding_of_a_later_check_gets_its_line(tmp_path: Path) -> None:
         ("optimizer", False, None),
         ("seed", True, None),
     ]
-    assert located[0].message == "m (read as attn_implementation)"
+    assert (located[0].message, located[0].read_as) == ("m", "attn_implementation")
 
 
 def test_the_flat_mapping_gives_the_same_recipe_through_json_and_through_a_file(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from axo.errors import RecipeError
 from axo.recipe.recipe import recipe_from_flat
 from axo.recipe.rules import check, lacks, remarks
 
@@ -72,8 +73,8 @@ def test_what_is_allowed_and_idle_is_remarked() -> None:
     entry = {"path": "a", "type": "alpaca", "field_messages": "m", "field": "text"}
     notes = remarks(recipe_from_flat({**MINIMAL, "datasets": [entry], "evals_per_epoch": 2}))
     assert len(notes) == 2
-    assert "there is no evaluation data" in notes[0]
-    assert notes[1] == "datasets.0: field, field_messages have no effect with type: alpaca"
+    assert "there is no evaluation data" in str(notes[0])
+    assert str(notes[1]) == "datasets.0: field, field_messages have no effect with type: alpaca"
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,10 @@ def test_what_is_allowed_and_idle_is_remarked() -> None:
         ({"max_steps": 5, "num_epochs": 2}, "num_epochs has no effect: max_steps ends the run"),
         ({"lr_scheduler": "constant", "warmup_steps": 5}, "warmup_steps has no effect: lr_scheduler constant has no"),
         ({"lr_scheduler": "constant", "cosine_min_lr_ratio": 0.1}, "cosine_min_lr_ratio has no effect"),
+        (
+            {"lr_scheduler": "linear", "cosine_min_lr_ratio": 0.1},
+            "cosine_min_lr_ratio has no effect: lr_scheduler is linear",
+        ),
         ({"max_steps": 5, "warmup_steps": 5}, "learning_rate is never reached: max_steps (5) ends the run within"),
         ({"eval_sample_packing": True}, "eval_sample_packing has no effect without val_set_size or test_datasets"),
         (
@@ -90,7 +95,11 @@ def test_what_is_allowed_and_idle_is_remarked() -> None:
         ),
         ({"optimizer": "sgd", "adam_beta2": 0.95}, "adam_beta2 has no effect: optimizer is sgd"),
         ({"sample_packing_sequentially": True}, "sample_packing_sequentially has no effect: sample_packing is off"),
-        ({"sample_packing": True, "pad_to_multiple_of": 8}, "pad_to_multiple_of has no effect on training"),
+        ({"sample_packing": True, "pad_to_multiple_of": 8}, "pad_to_multiple_of has no effect: rows are filled up"),
+        (
+            {"sample_packing": True, "pad_to_multiple_of": 8, "val_set_size": 1},
+            "pad_to_multiple_of has no effect on training",
+        ),
         ({"save_strategy": "no", "save_total_limit": 2}, "save_total_limit has no effect: save_strategy is 'no'"),
         ({"eval_batch_size": 2}, "eval_batch_size has no effect without val_set_size or test_datasets"),
         ({"wandb_name": "x"}, "wandb_name has no effect without use_wandb: true or wandb_project"),
@@ -110,7 +119,7 @@ def test_each_idle_key_is_one_note(keys: dict[str, Any], note: str) -> None:
     recipe = recipe_from_flat({**MINIMAL, **keys})
     assert check(recipe) == []
     (said,) = remarks(recipe)
-    assert said.startswith(note)
+    assert str(said).startswith(note)
 
 
 @pytest.mark.parametrize(
@@ -149,3 +158,47 @@ def test_a_check_reports_every_data_set() -> None:
         ("datasets.0.type", "did you mean 'alpaca'?"),
         ("datasets.2.type", "did you mean 'completion'?"),
     ]
+
+
+NOBODY = {"path": "a", "type": "chat_template", "roles_to_train": []}
+
+
+@pytest.mark.parametrize("entry", [NOBODY, {**NOBODY, "train_on_eos": "turn"}, {**NOBODY, "train_on_eos": "none"}])
+def test_an_empty_list_of_roles_is_refused_with_what_to_write(entry: dict[str, Any]) -> None:
+    (finding,) = check(recipe_from_flat({**MINIMAL, "datasets": [entry]}))
+    assert (finding.key, finding.message) == ("datasets.0.roles_to_train", "the list is empty: no role is trained")
+    assert finding.hint is not None and "train_on_inputs: true" in finding.hint
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"datasets": [{**NOBODY, "message_field_training": "train"}]},
+        {"datasets": [{**NOBODY, "train_on_eos": "all"}]},
+        {"datasets": [{**NOBODY, "train_on_eos": "last"}]},
+        {"datasets": [NOBODY], "train_on_inputs": True},
+        {"datasets": [{**NOBODY, "type": "alpaca"}]},
+        {"datasets": [{**NOBODY, "roles_to_train": ["user"]}]},
+    ],
+)
+def test_an_empty_list_of_roles_passes_where_something_else_is_trained(keys: dict[str, Any]) -> None:
+    assert check(recipe_from_flat({**MINIMAL, **keys})) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "instead"),
+    [
+        ("save_steps", 'save_strategy: "no"'),
+        ("saves_per_epoch", 'save_strategy: "no"'),
+        ("save_total_limit", 'save_strategy: "no"'),
+        ("eval_steps", 'eval_strategy: "no"'),
+        ("logging_steps", "leave it out"),
+        ("max_steps", "leave it out"),
+    ],
+)
+def test_a_zero_that_axolotl_takes_for_unset_is_refused_with_what_to_write(key: str, instead: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        recipe_from_flat({**MINIMAL, key: 0})
+    (finding,) = caught.value.findings
+    assert finding.key == key
+    assert instead in (finding.hint or "")

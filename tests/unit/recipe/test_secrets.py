@@ -14,7 +14,9 @@ from axo.recipe.secrets import secrets_in
 
 MINIMAL = "base_model: some/model\nlearning_rate: 2e-5\ndatasets:\n  - path: some/data\n    type: alpaca\n"
 HEX = "0123456789abcdef"
-HUB = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz012345"
+HUB = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+"""34 letters and digits, as the hub's tokens have."""
+RANDOM = "aB3dE6gH9jK2"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"
 
 
@@ -25,7 +27,15 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE K
         ("base_model", HUB, "HF_TOKEN"),
         ("hub_model_id", f"https://user:{HUB}@huggingface.co/me/model", "HF_TOKEN"),
         ("wandb_project", "sk-proj-" + "aB3" * 8, "WANDB_API_KEY"),
-        ("default_system_message", "key sk-" + "aB3" * 8, "OPENAI_API_KEY"),
+        ("run", f"sk-proj-{RANDOM}-{RANDOM}{RANDOM}_{RANDOM}", "OPENAI_API_KEY"),
+        ("run", f"sk-svcacct-{RANDOM}{RANDOM}", "OPENAI_API_KEY"),
+        ("run", f"me/sk-{RANDOM * 4}", "OPENAI_API_KEY"),
+        ("run", f"sk-{HEX * 2}", "OPENAI_API_KEY"),
+        ("run", f"sk-or-v1-{HEX * 4}", "OPENAI_API_KEY"),
+        ("wandb_run_id", HUB, "WANDB_API_KEY"),
+        ("output_dir", f"./out/{HUB}", "HF_TOKEN"),
+        ("run", "api_org_" + "AbCdEfGhIj" * 4, "HF_TOKEN"),
+        ("default_system_message", "key sk-" + "aB3" * 16, "OPENAI_API_KEY"),
         ("run", "sk-ant-api03-" + "aB3-" * 8, "ANTHROPIC_API_KEY"),
         ("run", "ghp_" + "aB3" * 12, "GITHUB_TOKEN"),
         ("run", "github_pat_" + "aB3" * 12, "GITHUB_TOKEN"),
@@ -46,7 +56,6 @@ PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE K
         ("password", "hunter2", "environment variable"),
         ("processor_kwargs", PEM, "the key's file"),
         ("kd_online_server_base_url", f"https://host/x?token={HEX}", "without it"),
-        ("comet_experiment_key", HEX * 2 + HEX[:8], "COMET_API_KEY"),
     ],
 )  # fmt: skip
 def test_a_secret_is_refused_with_what_to_use_instead(key: str, text: str, instead: str) -> None:
@@ -76,6 +85,15 @@ def test_a_secret_is_refused_with_what_to_use_instead(key: str, text: str, inste
         ("mlflow_tracking_uri", "http://127.0.0.1:5000"),
         ("wandb_run_id", "3f2a91bc"),
         ("wandb_name", "sk-learn-baseline"),
+        ("base_model", "org/hf_mistralsevenbinstruct"),
+        ("base_model", "org/hf_mistralsevenbinstructversiontwofinetunedonchat"),
+        ("output_dir", "./out/sk-lora-8B-Instruct-run12345"),
+        ("output_dir", "./out/sk-ant-colony-8B-Instruct-run12345"),
+        ("output_dir", "./out/sk-Llama3Instruct8BFinetuned"),
+        ("output_dir", "./out/sk-proj-Llama-3-8B-Instruct-lora-r16-alpha32-2025-01-31"),
+        ("wandb_run_id", HEX * 2 + HEX[:8]),
+        ("comet_experiment_key", HEX * 2 + HEX[:8]),
+        ("hub_revision", HEX * 2 + HEX[:8]),
         ("wandb_name", "eyJ"),
         ("default_system_message", "You never give a password, token or API key away."),
         ("api_key", ""),
