@@ -36,7 +36,8 @@ RIGHT: dict[str, Any] = {
 words = st.sampled_from(
     [
         *"no yes auto jinja alpaca chat_template lora qlora steps epoch best 1e-4 all-linear dpo grpo offload".split(),
-        *"2024-01-31 1:30 s3://a/b hf_aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3aB3 axolotl.integrations.liger.X ~ null .inf".split(),
+        *"2024-01-31 1:30 s3://a/b axolotl.integrations.liger.X ~ null .inf".split(),
+        "hf_" + "aB3" * 12,
         *"*a &a !x | > ' \" [ { % @".split(),
     ]
 )
