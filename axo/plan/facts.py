@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from axo.errors import Finding, HardwareError, RecipeError
+from axo.plan.hub_cache import cached_file
 from axo.plan.places import Place, can_be_hub_name
 
 OPTIONAL_PACKAGES = ("flash-attn", "bitsandbytes", "deepspeed", "liger-kernel", "xformers", "tensorboard", "wandb")
@@ -77,11 +78,8 @@ def read_model_config(
     folder = Path(expanduser(base_model))
     if folder.is_dir():
         return _parse_config(folder / "config.json", key)
-    from huggingface_hub import try_to_load_from_cache
-
-    known = can_be_hub_name(base_model)
-    cached = try_to_load_from_cache(base_model, "config.json", revision=revision) if known else None
-    return _parse_config(Path(cached), key) if isinstance(cached, str) else None
+    cached = cached_file(base_model, "config.json", revision=revision) if can_be_hub_name(base_model) else None
+    return None if cached is None else _parse_config(cached, key)
 
 
 def _parse_config(path: Path, key: str) -> Mapping[str, Any]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from axo.plan.hub_cache import cached_file
 from axo.plan.parameters_architecture import Architecture, NotKnown
 from axo.plan.parameters_families import architecture
 from axo.plan.parameters_lora import count_lora
 from axo.plan.parameters_shapes import Shapes, read_shapes
+from axo.plan.places import can_be_hub_name
 from axo.recipe.adapters import AdapterSection
 
 LORA_ADAPTERS = ("lora", "qlora")
@@ -46,16 +48,8 @@ def find_folder(base_model: str, *, revision: str | None = None) -> Path | None:
     folder = Path(base_model)
     if folder.is_dir():
         return folder
-    if base_model.count("/") > 1 or base_model.startswith((".", "/", "~")):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = try_to_load_from_cache(base_model, "config.json", revision=revision)
-    except HFValidationError:
-        return None
-    return Path(cached).parent if isinstance(cached, str) else None
+    cached = cached_file(base_model, "config.json", revision=revision) if can_be_hub_name(base_model) else None
+    return None if cached is None else cached.parent
 
 
 def count_parameters(

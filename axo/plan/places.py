@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from axo.errors import Finding, RecipeError
+from axo.plan.hub_cache import cached_file
 from axo.recipe.recipe import Recipe
 
 MAX_NAME = 96
@@ -159,7 +160,4 @@ def _text(file: Path) -> str:
 
 
 def _is_cached(key: str, name: str, revision: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    files = _CACHED.get(key, ("config.json",))
-    return any(isinstance(try_to_load_from_cache(name, file, revision=revision), str) for file in files)
+    return any(cached_file(name, file, revision=revision) for file in _CACHED.get(key, ("config.json",)))
