@@ -8,7 +8,6 @@ from typing import Any, cast
 from axo.errors import Finding, RecipeError
 from axo.plan.facts import Facts
 from axo.plan.plan import BatchPlan, Decision, decision
-from axo.plan.target_checks import wrong_targets
 from axo.recipe.recipe import Recipe
 
 Config = Mapping[str, Any]
@@ -21,7 +20,9 @@ def check_model(recipe: Recipe, facts: Facts, batch: BatchPlan, decisions: list[
         decisions.append(decision(key, place.name, effective, place.why))
     config = facts.model_config
     findings = [*_faults(recipe, config, batch)] if config is not None else []
-    if not findings:  # sizes are right
+    if not findings and recipe.adapters.lora_target_modules is not None:  # sizes are right
+        from axo.plan.target_checks import wrong_targets  # knows every family of models: only where names are given
+
         findings = [*wrong_targets(recipe.adapters, config)]
     if findings:
         raise RecipeError(findings)
