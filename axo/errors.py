@@ -77,7 +77,8 @@ class DataError(AxoError):
         column: int | None = None,
         field: str | None = None,
     ) -> None:
-        place = ":".join(str(part) for part in (file, line, column, field) if part is not None)
+        named = field if field is None or field.isprintable() else repr(field)  # a column may be called anything
+        place = ":".join(str(part) for part in (file, line, column, named) if part is not None)
         super().__init__(f"{place}: {message}" if place else message, hint)
         self.file, self.line, self.column, self.field = file, line, column, field
         self.findings = (Finding(field or "", message, hint, file, line),)

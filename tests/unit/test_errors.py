@@ -45,3 +45,8 @@ def test_a_recipe_error_shows_every_finding() -> None:
 def test_a_data_error_names_file_line_and_field() -> None:
     assert str(DataError("wrong", file="d.jsonl", line=4, field="text")) == "d.jsonl:4:text: wrong"
     assert str(DataError("wrong", "fix it")) == "wrong\n  fix it"
+
+
+def test_a_field_with_a_line_break_in_its_name_keeps_the_message_on_one_line() -> None:
+    error = DataError("is empty", file="a.jsonl", line=3, field="a\nb")
+    assert error.message == "a.jsonl:3:'a\\nb': is empty"
