@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from axo.recipe.describe import spelt
+
 DType = Literal["float32", "bfloat16"]
 
 
@@ -31,7 +33,7 @@ def decision(key: str, asked: Any, effective: str, why: str, *, fallback: bool =
 
 def said(value: Any) -> str:
     """A value as a recipe writes it."""
-    return "unset" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "unset" if value is None else spelt(value)
 
 
 class EnginePlan(_Part):

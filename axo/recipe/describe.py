@@ -34,6 +34,11 @@ def found(value: Any, *, key: str = "", annotation: Any = None) -> str:
     return "a number" if is_private(_last(key)) else _shortened(str(value))
 
 
+def spelt(value: Any) -> str:
+    """A single value as a recipe writes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def found_text(text: str, *, key: str = "") -> str:
     if not text:
         return "an empty text"

@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic.fields import FieldInfo
 
-from axo.recipe.describe import expected
+from axo.recipe.describe import expected, spelt
 from axo.recipe.documentation import sentence
 from axo.recipe.recipe import SECTIONS
 from axo.recipe.renamed import EQUAL_NAMES, FSDP_WORDS, GONE, PLUGINS, PLUGINS_NOT_YET, RENAMED, SWITCHES, VALUES
-from axo.recipe.schema import spelt, support_sentence
+from axo.recipe.schema import support_sentence
 from axo.recipe.section import Differs, Ours, Section, mark, nested
 
 HEAD = """\

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from axo.errors import Finding
 from axo.recipe import renamed
-from axo.recipe.describe import found
+from axo.recipe.describe import found, spelt
 from axo.recipe.recipe import SECTIONS, owner_of
 from axo.recipe.section import NotYet, Section, mark, nested
 from axo.recipe.support import asks_for_nothing, is_off, same
@@ -201,8 +201,4 @@ def _package(entry: Any) -> str | None:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}: {_word(value)}" for name, value in values.items())
-
-
-def _word(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return ", ".join(f"{name}: {spelt(value)}" for name, value in values.items())

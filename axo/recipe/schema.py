@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from pydantic.fields import FieldInfo
 
+from axo.recipe.describe import spelt
 from axo.recipe.documentation import sentence
 from axo.recipe.recipe import SECTIONS, owner_of
 from axo.recipe.renamed import EQUAL_NAMES, GONE, PREFIXES, RENAMED, SWITCHES, UNPREFIXED, VALUES
@@ -57,11 +58,6 @@ def support_sentence(info: FieldInfo) -> str | None:
         return None
     others = " and others like them" if supported.matching else ""
     return f"Supported so far: {', '.join(spelt(value) for value in supported.values)}{others}."
-
-
-def spelt(value: Any) -> str:
-    """A value as a recipe writes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _properties(section: type[Section], generated: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from axo.errors import Finding
+from axo.recipe.describe import spelt
 from axo.recipe.recipe import Recipe, is_switch, owner_of
 from axo.recipe.remark import Remark
 from axo.recipe.section import Section
@@ -149,11 +150,9 @@ def notes(laws: Sequence[Only], recipe: Recipe) -> list[Remark]:
 
 def shown(value: Any) -> str:
     """A single value as a recipe writes it; nothing for what holds others."""
-    if isinstance(value, bool):
-        return str(value).lower()
     if not isinstance(value, str | int | float):
         return ""
-    text = str(value)
+    text = spelt(value)
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
