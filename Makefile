@@ -47,6 +47,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/first_step.py
 	$(BIN)/python benchmarks/merge.py
+	$(BIN)/python benchmarks/pack.py
+	$(BIN)/python benchmarks/collate.py
 
 install: $(STAMP)
 

@@ -3,6 +3,7 @@
 AxoError
 ├── RecipeError      2   the recipe (or an override) is wrong
 ├── DataError        3   a data file is wrong: file, line, field
+│   └── ExpectationError 3   a row is not trained as the recipe expects
 ├── HardwareError    4   a device, its memory or a driver does not fit the plan
 ├── CheckpointError  5   a checkpoint or saved model is missing, damaged or not of this run
 ├── TrainingError    6   training cannot go on (non-finite loss, no trained token)
@@ -82,6 +83,22 @@ class DataError(AxoError):
         super().__init__(f"{place}: {message}" if place else message, hint)
         self.file, self.line, self.column, self.field = file, line, column, field
         self.findings = (Finding(field or "", message, hint, file, line),)
+
+    @classmethod
+    def of(cls, errors: Sequence[DataError], *, further: int = 0) -> DataError:
+        """Several faults as one error; `further` are those that are counted and not shown."""
+        more = [f"and {further:,} more"] if further else []
+        error = cls("\n".join([*map(str, errors), *more]))
+        error.findings = tuple(finding for one in errors for finding in one.findings)
+        return error
+
+
+class ExpectationError(DataError):
+    """All rows that are not trained as the recipe expects; each finding's key is that of the expectation."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("\n".join(str(finding) for finding in findings))
+        self.findings = tuple(findings)
 
 
 class HardwareError(AxoError):

@@ -36,16 +36,23 @@ class Batch:
     cu_seqlens: torch.Tensor
     """(S + 1,) int32, always on the CPU: bounds of the S samples in the flattened N tokens; no sample
     crosses a row."""
+    weights: torch.Tensor | None = None
+    """(B, T) float32: how much the loss of each target counts, 0 where nothing is trained; None: 1 for every target."""
+    sets: torch.Tensor | None = None
+    """(B, T) int64: number of the data set that each target is of; None: all are of one data set."""
+    num_sets: int = 1
+    """Data sets that `sets` counts."""
     loss_chunks: int = 0
     """How many pieces the chunked cross-entropy cuts this batch into: equal on all ranks. 0: its own choice."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its (B, T) tensors on `device`."""
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in _TOKEN_TENSORS}
+        tensors = {name: getattr(self, name) for name in _TOKEN_TENSORS}
+        moved = {name: value.to(device, non_blocking=True) for name, value in tensors.items() if value is not None}
         return replace(self, **moved)
 
 
-_TOKEN_TENSORS = ("input_ids", "targets", "position_ids")
+_TOKEN_TENSORS = ("input_ids", "targets", "position_ids", "weights", "sets")
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,12 @@ class Sums:
     """Sums over trained tokens of an evaluation, over all ranks."""
 
     loss: float
-    """Sum of token losses in nats."""
+    """Sum of token losses in nats, each times its weight."""
     count: float
-    """Trained tokens."""
+    """Sum of the weights of trained tokens."""
     correct: float
-    """Trained tokens whose target is the most probable token."""
+    """Sum of the weights of trained tokens whose target is the most probable token."""
+    trained_tokens: int = 0
+    """How many there are, whatever they weigh."""
+    sets: tuple[Sums, ...] = ()
+    """The same of each data set, where there are several."""

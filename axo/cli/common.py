@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from axo.cli.complete import recipe_files
-from axo.errors import RecipeError
+from axo.errors import ExpectationError, RecipeError
 from axo.log import LOG
 
 if TYPE_CHECKING:
+    from axo.data.report import SetReport
     from axo.plan.plan import Decision, Plan
     from axo.recipe.read import LoadedRecipe
 
@@ -28,12 +29,12 @@ Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 
 
-def load_recipe(recipe: str, overrides: Sequence[str]) -> LoadedRecipe:
+def load_recipe(recipe: str, overrides: Sequence[str], *, for_data: bool = False) -> LoadedRecipe:
     """Read a recipe (a file, a folder, an https address) with `--key value` and `--set key=value` from the command
-    line; notes go to stderr."""
+    line; notes go to stderr. `for_data`: it may ask for training that axo does not have yet."""
     from axo.recipe.read import read_recipe
 
-    loaded = read_recipe(chosen(recipe), overrides=overrides)
+    loaded = read_recipe(chosen(recipe), overrides=overrides, for_data=for_data)
     for note in loaded.notes:
         LOG.info("note: %s", note)
     return loaded
@@ -60,16 +61,36 @@ def chosen(recipe: str) -> str:
 
 @contextmanager
 def located(loaded: LoadedRecipe) -> Generator[None]:
-    """Faults that only the Plan or the model finds get the line of their key, too."""
+    """Faults that only the Plan, the data or the model finds get the line of their key, too."""
     try:
         yield
     except RecipeError as error:
         raise RecipeError(loaded.source.locate(error.findings)) from error
+    except ExpectationError as error:
+        raise ExpectationError(loaded.source.locate(error.findings)) from error
 
 
 def print_json(answer: dict[str, Any]) -> None:
     """The one line that a program reads."""
     print(json.dumps(answer, default=str), flush=True)
+
+
+def counted(report: SetReport) -> str:
+    """What became of a data set, in a line or two."""
+    dropped = report.samples_dropped_long + report.samples_dropped_short + report.samples_dropped_untrained
+    line = (
+        f"  {report.path}: {report.rows:,} rows, {report.samples:,} samples, {report.tokens_kept:,} tokens, "
+        f"{report.trained_tokens:,} of them trained; lost: {dropped:,} samples "
+        f"({report.tokens_lost - report.tokens_truncated:,} tokens), {report.tokens_truncated:,} tokens cut"
+    )
+    if report.samples_dropped_duplicate:
+        line += f"\n    {report.samples_dropped_duplicate:,} samples left out: equal rows stand before theirs"
+    if report.equal_answers:
+        line += f"\n    {report.equal_answers:,} of the rows reject the very answer that they choose"
+    if report.unended_turns:
+        turns = f"{report.unended_turns:,} of {report.trained_turns:,} trained turns"
+        line += f"\n    warning: behind {turns} the chat template writes no end: the model does not learn to stop there"
+    return line
 
 
 def show_plan(plan: Plan) -> None:
@@ -79,7 +100,7 @@ def show_plan(plan: Plan) -> None:
         return
     LOG.info("plan:")
     for decision in plan.decisions:
-        mark = "fallback: " if decision.fallback else ""
+        mark = "fallback: " if decision.fallback else "warning: " if decision.warning else ""
         LOG.info("  %s: %s%s -> %s (%s)", decision.key, mark, decision.asked, decision.effective, decision.why)
 
 
@@ -91,6 +112,6 @@ def _show_table(decisions: Sequence[Decision]) -> None:
     for column in ("key", "asked", "effective", "why"):
         table.add_column(column, overflow="fold")
     for decision in decisions:
-        style = "yellow" if decision.fallback else None
+        style = "yellow" if decision.fallback or decision.warning else None
         table.add_row(decision.key, decision.asked, decision.effective, decision.why, style=style)
     Console(stderr=True).print(table)

@@ -32,6 +32,7 @@ def evaluate(
         "perplexity": result.perplexity,
         "token_accuracy": result.token_accuracy,
         "trained_tokens": result.trained_tokens,
+        **{f"loss_{name}": loss for name, loss in result.set_losses.items()},
     }
     if json:
         print_json(answer)

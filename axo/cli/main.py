@@ -16,6 +16,7 @@ from axo.cli.evaluate import evaluate
 from axo.cli.explain import explain
 from axo.cli.inference import inference
 from axo.cli.init import init
+from axo.cli.inspect import inspect
 from axo.cli.merge_lora import merge_lora
 from axo.cli.preprocess import preprocess
 from axo.cli.schema import schema
@@ -66,7 +67,7 @@ class _RecipeCommand(TyperCommand):
         return [item(word) for word in words_of(last, incomplete)] if last.startswith("--") else []
 
 
-for verb in (train, preprocess, validate, explain, evaluate, inference, merge_lora):
+for verb in (train, preprocess, inspect, validate, explain, evaluate, inference, merge_lora):
     app.command(cls=_RecipeCommand)(verb)
 app.command()(tiny_model)
 app.command()(doctor)
@@ -90,7 +91,7 @@ def root(
 def main() -> None:
     """Run the command line, without garbage collection where a verb ends in a moment: little of what it imports is
     garbage, and looking for it takes a tenth of its time."""
-    if sys.argv[1:2] and sys.argv[1] in SHORT_VERBS:
+    if sys.argv[1:2] and sys.argv[1] in SHORT_VERBS and "--data" not in sys.argv:
         gc.disable()
     try:
         _run()

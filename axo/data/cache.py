@@ -16,6 +16,8 @@ from axo.data.content import readable
 FORMAT_VERSION = 1
 """Raised whenever axo itself makes other samples of the same rows."""
 _MEMO = "file-hashes.json"
+_PIECES, _PIECE = 16, 1 << 18
+"""Pieces of a file of which sampled_hash is made, spread evenly, and the bytes of each."""
 _SETTLED_SECONDS = 2.0
 """A file changed so recently may change again within the same time stamp, so its hash is not remembered."""
 
@@ -44,7 +46,7 @@ def file_hashes(files: Sequence[Path], *, root: Path) -> list[str]:
     DataError: a file cannot be read.
     """
     path = root / _MEMO
-    memo = _read_memo(path)
+    memo = read_json(path)
     found: dict[str, str] = {}
     hashes: list[str] = []
     for file in files:
@@ -55,8 +57,20 @@ def file_hashes(files: Sequence[Path], *, root: Path) -> list[str]:
         if time.time() - status.st_mtime > _SETTLED_SECONDS:
             found[identity] = hashes[-1]
     if not found.keys() <= memo.keys():
-        _write_memo(path, memo | found)
+        write_json(path, memo | found)
     return hashes
+
+
+def sampled_hash(file: Path) -> str:
+    """xxh3-128 of a file's size and of pieces of it, which takes no time however large it is. DataError: it cannot be
+    read."""
+    with readable(file), file.open("rb") as content:
+        size = file.stat().st_size
+        digest = xxhash.xxh3_128(str(size).encode())
+        for piece in range(_PIECES):
+            content.seek(max(0, size - _PIECE) * piece // (_PIECES - 1))
+            digest.update(content.read(_PIECE))
+    return digest.hexdigest()
 
 
 @contextmanager
@@ -83,7 +97,8 @@ def _hash(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _read_memo(path: Path) -> dict[str, str]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a file of ours holds; {} where there is none or it is damaged."""
     try:
         memo = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -91,8 +106,9 @@ def _read_memo(path: Path) -> dict[str, str]:
     return memo if isinstance(memo, dict) else {}
 
 
-def _write_memo(path: Path, memo: Mapping[str, str]) -> None:
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of ours, at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{time.time_ns()}")
-    draft.write_text(json.dumps(memo), encoding="utf-8")
+    draft.write_text(json.dumps(content), encoding="utf-8")
     draft.replace(path)

@@ -19,9 +19,8 @@ class JsonFault(ValueError):
 
 def decode(text: str) -> Any:
     """The one value that `text` holds. JsonFault where it is not whole JSON."""
-    value, end = decode_at(text, skip_space(text, 0))
-    rest = skip_space(text, end)
-    if rest < len(text):
+    value, end = decode_at(text, 0 if text[:1] == "{" else skip_space(text, 0))
+    if end < len(text) and (rest := skip_space(text, end)) < len(text):
         raise JsonFault(f"expected nothing more after the value, found {found_at(text, rest)}", rest)
     return value
 
@@ -94,9 +93,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_once)
 
 
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+
+
 def _refuse_half_characters(value: Any, text: str, position: int, end: int) -> None:
     """An escaped half of a surrogate pair is valid JSON but no text: no tokenizer can read it."""
-    if "\\ud" not in text[position:end].lower():
+    if _HALF.search(text, position, end) is None:
         return
     for key, part in value.items() if isinstance(value, dict) else [(None, value)]:
         try:

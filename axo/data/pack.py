@@ -3,25 +3,83 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import overload
 
 import numpy as np
 
 
-def pack(lengths: np.ndarray, *, capacity: int, sequential: bool, group_size: int) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Packs(Sequence[np.ndarray]):
+    """Numbers of samples, pack after pack, in two arrays, so that millions of packs take no more than their numbers."""
+
+    samples: np.ndarray
+    """(samples,) int64."""
+    bounds: np.ndarray
+    """(packs + 1,) int64: pack p holds samples[bounds[p] : bounds[p + 1]]."""
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, number: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        number %= len(self)
+        return self.samples[self.bounds[number] : self.bounds[number + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        bounds = self.bounds.tolist()
+        return (self.samples[begin:end] for begin, end in pairwise(bounds))
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """(packs,) int64: the sum over each pack's samples of values (samples,)."""
+        sums = np.concatenate([[0], np.cumsum(values[self.samples], dtype=np.int64)])
+        return np.diff(sums[self.bounds])
+
+    def of(self, numbers: np.ndarray) -> Packs:
+        """The same packs of other samples: of numbers[n] where n stands now."""
+        return Packs(numbers[self.samples], self.bounds)
+
+    def by_first(self) -> Packs:
+        """The packs in the order of their first samples."""
+        order = np.argsort(self.samples[self.bounds[:-1]], kind="stable")
+        sizes = np.diff(self.bounds)[order]
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        at = np.arange(len(self.samples)) + np.repeat(self.bounds[:-1][order] - bounds[:-1], sizes)
+        return Packs(self.samples[at], bounds)
+
+
+def single(samples: np.ndarray) -> Packs:
+    """A pack for each sample."""
+    return Packs(np.asarray(samples, dtype=np.int64), np.arange(len(samples) + 1))
+
+
+def pack(lengths: np.ndarray, *, capacity: int, sequential: bool, group_size: int | None = None) -> Packs:
     """Positions into `lengths` for each pack; each position once, each pack's lengths sum to at most `capacity`.
 
-    `group_size` positions in a row are packed together at a time. `sequential` fills one pack after the other in the
-    given order; otherwise each sample, longest first, goes to the fullest pack that has room (best-fit decreasing,
-    Johnson 1973), and positions within a pack rise.
+    `group_size` positions in a row are packed together at a time; None: all. `sequential` fills one pack after the
+    other in the given order; otherwise each sample, longest first, goes to the fullest pack that has room (best-fit
+    decreasing, Johnson 1973), and positions within a pack rise.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     assert lengths.size == 0 or (lengths.min() > 0 and lengths.max() <= capacity)
-    packs: list[np.ndarray] = []
-    for start in range(0, len(lengths), group_size):
-        group = lengths[start : start + group_size]
+    samples: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+    sizes: list[np.ndarray] = [np.zeros(1, dtype=np.int64)]
+    step = group_size or max(len(lengths), 1)
+    for start in range(0, len(lengths), step):
+        group = lengths[start : start + step]
         pack_of = _next_fit(group, capacity) if sequential else _best_fit_decreasing(group, capacity)
-        packs += _members(pack_of, start)
-    return packs
+        samples.append(_stable_order(pack_of) + start)
+        sizes.append(np.bincount(pack_of))
+    return Packs(np.concatenate(samples), np.cumsum(np.concatenate(sizes)))
 
 
 def _next_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
@@ -93,14 +151,6 @@ class _Rooms:
         if room > 0 and len(packs):
             self._packs[room].append(packs)
             self._present |= 1 << room
-
-
-def _members(pack_of: np.ndarray, start: int) -> list[np.ndarray]:
-    """The positions of each pack, counted from `start`."""
-    positions = _stable_order(pack_of) + start
-    ends = np.cumsum(np.bincount(pack_of)).tolist()
-    begins = [0, *ends[:-1]]
-    return [positions[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
 
 def _stable_order(keys: np.ndarray) -> np.ndarray:

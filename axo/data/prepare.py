@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from axo.data.cache import content_key, file_hashes, only_one, tokenizer_fingerprint
+from axo.data.changes import changes
 from axo.data.preparation import Preparation, make_preparation
-from axo.data.report import DESCRIPTION, SetReport
-from axo.data.source import kind, load_from_hub, source_files
+from axo.data.prepared import Prepared, find_store
+from axo.data.recall import as_json, today
+from axo.data.report import SetReport
+from axo.data.source import expanded, kind, selection, source_identity
 from axo.errors import DataError
+from axo.log import LOG
 
 if TYPE_CHECKING:
     from axo.data.build import Progress
     from axo.recipe.data import DataSection, DatasetEntry
     from axo.recipe.tokenizer import TokenizerSection
-
-
-@dataclass(frozen=True)
-class Prepared:
-    path: Path
-    """Folder of the store."""
-    reports: tuple[SetReport, ...]
-    """One for each data set, in the recipe's order."""
-    from_cache: bool
-    key: str
-    seconds: float
 
 
 def prepare(
@@ -41,8 +33,12 @@ def prepare(
     tokenizer: Any,
     root: Path,
     progress: Progress | None = None,
+    objective: str | None = None,
+    seed: int = 42,
+    apart_from: Prepared | None = None,
 ) -> Prepared:
-    """The samples of all entries in one store under `root`, prepared now or before.
+    """The samples of all entries in one store under `root`, prepared now or before. With dataset_exact_deduplication
+    none of a row that stands before it, nor of one that `apart_from` was made of.
 
     `tokenizer` is a fast transformers tokenizer whose chat_template is the recipe's. Processes that prepare the same
     content at the same time do the work once. DataError and RecipeError as data/source.py, data/formats, data/templates
@@ -51,20 +47,32 @@ def prepare(
     began = time.perf_counter()
     _make_folder(root)
     preparations = [
-        make_preparation(entry, data=data, section=tokenizer_section, tokenizer=tokenizer) for entry in entries
+        make_preparation(one, data=data, section=tokenizer_section, tokenizer=tokenizer, objective=objective, seed=seed)
+        for entry in entries
+        for one in expanded(entry)
     ]
-    key = content_key(_key_parts(preparations, data=data, tokenizer=tokenizer, root=root))
-    target = root / key
-    reports = _reports(target)
-    from_cache = reports is not None
-    if reports is None:
+    for doubt in dict.fromkeys(doubt for preparation in preparations for doubt in preparation.doubts):
+        LOG.warning("%s", doubt)
+    parts = as_json(_key_parts(preparations, data=data, tokenizer=tokenizer, root=root))
+    if data.dataset_exact_deduplication:
+        parts["apart_from"] = None if apart_from is None else apart_from.key
+    key = content_key(parts)
+    found = find_store(root, key)
+    if found is None:
         with only_one(root / f".{key}.lock"):
             # Another process may have done the work while this one waited.
-            reports = _reports(target)
-            from_cache = reports is not None
-            if reports is None:
-                reports = _build(preparations, target, data=data, tokenizer=tokenizer, progress=progress)
-    return Prepared(target, reports, from_cache, key, time.perf_counter() - began)
+            found = find_store(root, key)
+            if found is None:
+                names = [preparation.name for preparation in preparations]
+                if changed := changes(parts, names=names, root=root):
+                    LOG.info("prepared anew, for it has changed: %s", "; ".join(changed))
+                known = None if apart_from is None else apart_from.path
+                reports = _build(
+                    preparations, root / key, parts, data=data, tokenizer=tokenizer, progress=progress, known=known
+                )
+                found = Prepared(root / key, reports, False, key, 0.0)
+    writes_date = any("strftime_now" in (preparation.template or "") for preparation in preparations)
+    return replace(found, seconds=time.perf_counter() - began, writes_date=writes_date)
 
 
 def _make_folder(root: Path) -> None:
@@ -83,17 +91,24 @@ def _key_parts(preparations: Sequence[Preparation], *, data: DataSection, tokeni
         "excess_length_strategy": data.excess_length_strategy,
         "min_sample_len": data.min_sample_len,
         "train_on_inputs": data.train_on_inputs,
-        "datasets": [_set_parts(preparation, tokenizer=tokenizer, root=root) for preparation in preparations],
+        "datasets": [
+            {**set_parts(preparation, tokenizer=tokenizer), "rows": _content(preparation, root)}
+            for preparation in preparations
+        ],
     }
 
 
-def _set_parts(preparation: Preparation, *, tokenizer: Any, root: Path) -> dict[str, Any]:
+def set_parts(preparation: Preparation, *, tokenizer: Any) -> dict[str, Any]:
+    """Everything that changes a token of a data set, but for its rows and the tokenizer."""
     said = preparation.entry.model_dump(mode="json")
     parts: dict[str, Any] = {
         "type": preparation.type,
         "options": {name: said[name] for name in preparation.format.keys},
-        "rows": _content(preparation.entry, root),
     }
+    if (fingerprint := getattr(preparation.format, "fingerprint", None)) is not None:
+        parts["fingerprint"] = fingerprint
+    if preparation.family is not None:
+        parts["family"] = preparation.family
     if preparation.template is not None:
         special = tokenizer.special_tokens_map
         parts["chat"] = {
@@ -101,45 +116,54 @@ def _set_parts(preparation: Preparation, *, tokenizer: Any, root: Path) -> dict[
             "special_tokens": {name: text for name, text in special.items() if name in preparation.template},
             "kwargs": preparation.template_kwargs,
             "mask": asdict(preparation.mask),
-            "default_system_message": preparation.default_system_message,
+            "default_system_message": preparation.setting.default_system_message,
         }
+        if "strftime_now" in preparation.template:
+            parts["chat"]["today"] = today()
     return parts
 
 
-def _content(entry: DatasetEntry, root: Path) -> list[Any]:
-    """What stands for the rows: hashes of local files, or what `datasets` says of the very data it loaded."""
-    files = source_files(entry)
-    if not files:
-        return [load_from_hub(entry)._fingerprint]
-    return [[kind(file, entry), value] for file, value in zip(files, file_hashes(files, root=root), strict=True)]
-
-
-def _reports(store: Path) -> tuple[SetReport, ...] | None:
-    """What was counted when the store was made; None where there is no store or its description is damaged."""
-    try:
-        description = json.loads((store / DESCRIPTION).read_text(encoding="utf-8"))
-        return tuple(SetReport(**report) for report in description["reports"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+def _content(preparation: Preparation, root: Path) -> list[Any]:
+    """What stands for the rows: hashes of local files, what an address says of its content, or what `datasets` says of
+    the very data it loaded; and which of the rows are read."""
+    entry = preparation.entry
+    found = source_identity(entry)
+    chosen = selection(entry, seed=preparation.setting.seed)
+    files = [place[1] for place in found if place[0] == "file"]
+    hashes = iter(file_hashes(files, root=root))
+    content = [[kind(place[1], entry), next(hashes)] if place[0] == "file" else list(place[1:]) for place in found]
+    return content + chosen
 
 
 def _build(
-    preparations: Sequence[Preparation], target: Path, *, data: DataSection, tokenizer: Any, progress: Progress | None
+    preparations: Sequence[Preparation],
+    target: Path,
+    parts: Mapping[str, Any],
+    *,
+    data: DataSection,
+    tokenizer: Any,
+    progress: Progress | None,
+    known: Path | None,
 ) -> tuple[SetReport, ...]:
     # Imported here because a run that finds its data prepared needs none of it.
     from axo.data.build import build
+    from axo.data.dedup import RowFilter
     from axo.data.store import StoreWriter, move_into_place
 
     draft = target.with_name(f".{target.name}.draft")
     for leftover in (draft, target):
         shutil.rmtree(leftover, ignore_errors=True)
-    contents = [_content(preparation.entry, target.parent) for preparation in preparations]
+    contents = [_content(preparation, target.parent) for preparation in preparations]
     try:
         with StoreWriter(draft) as writer:
-            reports = build(preparations, writer, data=data, tokenizer=tokenizer, progress=progress)
-            writer.finish({"key": target.name, "reports": [asdict(report) for report in reports]})
+            rows = RowFilter(known) if data.dataset_exact_deduplication else None
+            reports = build(preparations, writer, data=data, tokenizer=tokenizer, progress=progress, rows=rows)
+            if rows is not None:
+                rows.save(draft)
+            described = {"key": target.name, "reports": [asdict(report) for report in reports], "parts": parts}
+            writer.finish(described)
         for preparation, content in zip(preparations, contents, strict=True):
-            if _content(preparation.entry, target.parent) != content:
+            if _content(preparation, target.parent) != content:
                 raise DataError("the data changed while it was read", "run again", file=preparation.entry.path)
         move_into_place(draft, target)
     finally:

@@ -1,217 +1,214 @@
-"""Where rows come from: a local file, a folder of files, or a data set of a hub."""
+"""Where rows come from: files and folders here or at an address, or a data set of a hub."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator
+from glob import glob, has_magic
 from os.path import expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
-from axo.data.content import readable
+from axo.data.content import DataFile, readable
 from axo.data.readers import READERS
 from axo.data.rows import Row
+from axo.data.source_folder import folder_files
+from axo.data.source_hub import hub_rows, load_from_hub
+from axo.data.source_kind import kind, plain_suffix
+from axo.data.source_place import LocalFolder, is_file, nearby
+from axo.data.source_selection import Piece, read_pieces, read_shard
 from axo.errors import DataError
-from axo.registry.registry import did_you_mean
+from axo.recipe.addresses import address_fault, scheme_of
+from axo.recipe.split import HOW, parse_split
 
 if TYPE_CHECKING:
     from axo.recipe.data import DatasetEntry
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 """`data set` or `owner/data set`, as a hub names them."""
-_KIND_OF_DS_TYPE = {"csv": ".csv", "parquet": ".parquet"}
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
-"""Words in a file's name (or its folder's) that say which split it holds, as `datasets` reads them."""
 
 
-def read_rows(entry: DatasetEntry) -> Iterator[Row]:
-    """All rows of a data set in their order.
+def read_rows(entry: DatasetEntry, *, seed: int = 42, skip: int = 0) -> Iterator[Row]:
+    """The rows of a data set in their order, but for the first `skip`, which are not decoded where that can be helped.
 
-    DataError: a file is missing, not readable, not of its kind, or has no row.
+    `seed` is the recipe's, of which `shards` makes use. DataError: a file is missing, not readable, not of its kind, or
+    has no row; or nothing is selected. Where rows are selected or skipped, faults of the others may stay unseen.
     """
-    if not is_local(entry):
-        yield from _number_rows(load_from_hub(entry), entry.path)
-        return
-    for file in source_files(entry):
-        count = 0
-        for row in READERS[kind(file, entry)](file):
-            count += 1
+    names = expanded(entry)
+    for one in names:
+        if skip and len(names) > 1:
+            num_rows = _num_rows(one)
+            if skip >= num_rows:
+                skip -= num_rows
+                continue
+        row = None
+        for row in _rows(one, seed=seed, skip=skip):
             yield row
-        if count == 0:
-            message = "the file is empty" if file.stat().st_size == 0 else "the file has no rows"
-            raise DataError(message, "write rows into it, or take it out of the data set", file=str(file))
+        if row is None and skip == 0:
+            raise DataError(_why_nothing(one), "choose another split, slice or part", file=title(one))
+        skip = 0
+
+
+def expanded(entry: DatasetEntry) -> list[DatasetEntry]:
+    """The data sets that an entry with a list of names stands for, in the order of the names."""
+    if not isinstance(entry.name, list):
+        return [entry]
+    return [entry.model_copy(update={"name": name}) for name in entry.name]
+
+
+def title(entry: DatasetEntry) -> str:
+    """What reports call a data set: its path, and its configuration where it has one."""
+    return f"{entry.path} ({entry.name})" if isinstance(entry.name, str) else entry.path
+
+
+def source_identity(entry: DatasetEntry) -> list[tuple[Any, ...]]:
+    """What holds the rows, in reading order: ("file", path) for each file here; ("remote", address, its kind and what
+    changes with its content); or ("hub", name, the fingerprint of `datasets`), for which the data set is loaded; [] for
+    rows that are made up."""
+    if _is_made_up(entry):
+        return []
+    if _on_hub(entry):
+        return [("hub", title(one), load_from_hub(one)._fingerprint) for one in expanded(entry)]
+    return [
+        ("file", file) if isinstance(file, Path) else ("remote", str(file), f"{kind(file, entry)} {file.identity()}")
+        for file in _files(entry)
+    ]
+
+
+def selection(entry: DatasetEntry, *, seed: int) -> list[Any]:
+    """Which of these rows are read, in words of JSON; [] for all of them. (A hub's data set is its split already.)"""
+    said: list[Any] = []
+    whole = _is_made_up(entry) or _on_hub(entry)
+    pieces = [] if whole else [piece for one in expanded(entry) for piece in _pieces(one)]
+    if any(piece.part.sliced for piece in pieces):
+        said.append([[str(piece.part), len(piece.files)] for piece in pieces])
+    if entry.shards is not None:
+        said.append(["shards", entry.shards, entry.shards_idx or 0, seed])
+    return said
 
 
 def source_files(entry: DatasetEntry) -> list[Path]:
-    """The local files of a data set in reading order; [] for a data set of a hub."""
-    if not is_local(entry):
-        return []
-    path = Path(expanduser(entry.path))
-    _check_plain_split(entry)
-    if path.is_file():
-        if entry.split != "train":
-            raise DataError(f"a single file has no split {entry.split!r}", "leave `split` out", file=str(path))
-        files = [path]
-    elif not path.is_dir():
-        raise DataError("expected a file or a folder, found neither", "name a regular file", file=str(path))
-    else:
-        files = _named_files(path, entry) if entry.data_files else _folder_files(path, entry)
-    for file in files:
-        kind(file, entry)
-    return files
+    """The local files of a data set in reading order; [] for a data set at an address or of a hub."""
+    return [file for file in _files(entry) if isinstance(file, Path)]
 
 
 def is_local(entry: DatasetEntry) -> bool:
     """Whether the path is on this machine. DataError where only a local path can be meant but nothing is there."""
-    path = Path(expanduser(entry.path))
+    if _is_remote(entry):
+        return False
+    path = _path(entry)
     with readable(path):
-        if path.exists():
+        if path.exists() or _matches(path):
             return True
     if path.is_symlink():
         raise DataError(f"this links to {path.readlink()}, which is not there", "mend the link", file=entry.path)
-    if "://" in entry.path:
-        raise DataError("an address cannot be read", "download the data and name its file or folder", file=entry.path)
-    if path.suffix in READERS or _HUB_NAME.fullmatch(entry.path) is None:
-        raise DataError("there is no such file or folder", _nearby(path), file=entry.path)
+    if has_magic(entry.path):
+        raise DataError("no file matches this pattern", nearby(path), file=entry.path)
+    if plain_suffix(path.name) in READERS or _HUB_NAME.fullmatch(entry.path) is None:
+        raise DataError("there is no such file or folder", nearby(path), file=entry.path)
     return False
 
 
-def kind(file: Path, entry: DatasetEntry) -> str:
-    """Which reader reads this file: by its name, else by `ds_type`."""
-    if entry.ds_type in _KIND_OF_DS_TYPE:
-        return _KIND_OF_DS_TYPE[entry.ds_type]
-    if entry.ds_type == "json":
-        return ".jsonl" if file.suffix == ".jsonl" else ".json"
-    if file.suffix not in READERS:
-        raise DataError(
-            f"unknown kind of file {file.suffix or file.name!r}",
-            f"expected one of {', '.join(READERS)}, or set ds_type to json, csv or parquet",
-            file=str(file),
-        )
-    return file.suffix
+def _rows(entry: DatasetEntry, *, seed: int, skip: int) -> Iterator[Row]:
+    if _on_hub(entry):
+        return hub_rows(entry, seed=seed, skip=skip)
+    pieces = _pieces(entry)
+    if entry.shards is None:
+        return read_pieces(pieces, skip=skip)
+    return read_shard(pieces, shards=entry.shards, index=entry.shards_idx or 0, seed=seed, skip=skip)
 
 
-def load_from_hub(entry: DatasetEntry) -> Any:
-    """The split of a hub's data set as a `datasets.Dataset`. DataError where it cannot be loaded."""
-    import datasets
-    from datasets.exceptions import DatasetsError
+def _why_nothing(entry: DatasetEntry) -> str:
+    chosen = [f"split {entry.split!r}"] if "[" in entry.split else []
+    if entry.shards is not None:
+        chosen.append(f"part {entry.shards_idx or 0} of {entry.shards} shards")
+    return f"there are no rows in {', '.join(chosen)}" if chosen else "the data set has no rows"
 
-    if isinstance(entry.name, list):
-        message = "a list of names cannot be read as one data set"
-        raise DataError(message, "write a data set for each name", file=entry.path)
+
+def _num_rows(entry: DatasetEntry) -> int:
+    """Rows of one data set, in whatever order they come."""
+    whole = len(load_from_hub(entry)) if _on_hub(entry) else sum(len(piece.rows) for piece in _pieces(entry))
+    if entry.shards is None:
+        return whole
+    return whole // entry.shards + ((entry.shards_idx or 0) < whole % entry.shards)
+
+
+def _is_made_up(entry: DatasetEntry) -> bool:
+    """Whether the rows have no file, whatever the path says."""
+    return entry.type == "_synthetic"
+
+
+def _on_hub(entry: DatasetEntry) -> bool:
+    return not _is_remote(entry) and not is_local(entry)
+
+
+def _files(entry: DatasetEntry) -> list[Any]:
+    if _is_made_up(entry) or _on_hub(entry):
+        return []
+    return [file for one in expanded(entry) for piece in _pieces(one) for file, _ in piece.files]
+
+
+def _pieces(entry: DatasetEntry) -> list[Piece]:
+    """The summands of the split with their files; each file's kind is known."""
     try:
-        return datasets.load_dataset(
-            entry.path, name=entry.name, data_files=entry.data_files, split=entry.split, revision=entry.revision
-        )
-    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        first_line = str(error).strip().split("\n")[0]
-        raise DataError(
-            f"no such file or folder here, and loading it as a hub data set failed: {first_line}",
-            f"{_nearby(Path(entry.path))}; for a hub data set check path, name, split and revision, and the network",
-            file=entry.path,
-        ) from error
+        parts = parse_split(entry.split)
+    except ValueError as error:
+        raise DataError(f"split {entry.split!r}: {error}", HOW, file=entry.path) from None
+    pieces: list[Piece] = []
+    for part in parts:
+        files = _of_split(entry, part.name)
+        pieces.append(Piece(part, [(file, kind(file, entry)) for file in files]))
+    return pieces
 
 
-def _number_rows(dataset: Any, name: str) -> Iterator[Row]:
-    number = 0
-    for batch in dataset.with_format("arrow").iter(batch_size=1000):
-        for values in batch.to_pylist():
-            number += 1
-            yield Row(values, name, number)
-    if number == 0:
-        raise DataError("the data set has no rows", "choose another split or data set", file=name)
+def _of_split(entry: DatasetEntry, split: str) -> list[DataFile]:
+    if _is_remote(entry):
+        # Imported here because few recipes read from an address.
+        from axo.data.source_remote import find_remote
+
+        found = find_remote(entry.path)
+        return _single_files(entry, split, found) if isinstance(found, list) else folder_files(found, entry, split)
+    path = _path(entry)
+    if path.is_dir():
+        return folder_files(LocalFolder(path), entry, split)
+    files = [path] if path.exists() else _matches(path)
+    if not all(is_file(file) for file in files):
+        raise DataError("expected a file or a folder, found neither", "name a regular file", file=str(path))
+    return _single_files(entry, split, files)
 
 
-def _named_files(folder: Path, entry: DatasetEntry) -> list[Path]:
-    patterns = [entry.data_files] if isinstance(entry.data_files, str) else entry.data_files or []
-    files: list[Path] = []
-    for pattern in patterns:
-        try:
-            found = sorted(file for file in folder.glob(pattern) if _is_file(file))
-        except (ValueError, NotImplementedError):  # an absolute path, or ** inside a name
-            message = f"data_files {pattern!r} is no pattern of names below the folder"
-            raise DataError(message, 'as in "part-*.jsonl" or "2024/*.jsonl"', file=str(folder)) from None
-        if not found:
-            raise DataError(f"no file matches data_files {pattern!r}", _nearby(folder / pattern), file=str(folder))
-        files += [file for file in found if file not in files]
+def _single_files(entry: DatasetEntry, split: str, files: list[Any]) -> list[DataFile]:
+    """Files that are named are one split without parts. DataError where the entry asks for one."""
+    what = "a single file" if len(files) == 1 else "a pattern of files"
+    place = str(files[0]) if len(files) == 1 else entry.path
+    if split != "train":
+        raise DataError(f"{what} has no split {split!r}", "leave `split` out", file=place)
+    if entry.name is not None:
+        raise DataError(f"{what} has no configuration {entry.name!r}", "leave `name` out", file=place)
+    if entry.data_files:
+        raise DataError(f"{what} has no data_files in it", "name its folder as path, or leave them out", file=place)
     return files
 
 
-def _is_file(path: Path) -> bool:
-    """DataError for a link to nothing: rows that somebody counts on would be left out in silence."""
-    if path.is_symlink() and not path.exists():
-        raise DataError(f"this links to {path.readlink()}, which is not there", "mend the link", file=str(path))
-    return path.is_file()
+def _is_remote(entry: DatasetEntry) -> bool:
+    """DataError for an address that cannot be read."""
+    scheme = scheme_of(entry.path)
+    if scheme in (None, "file"):
+        return False
+    fault = None if scheme == "memory" else address_fault(entry.path)
+    if fault is not None:
+        raise DataError(*fault, file=entry.path)
+    return True
 
 
-def _folder_files(folder: Path, entry: DatasetEntry) -> list[Path]:
-    with readable(folder):
-        names = sorted(item.name for item in folder.iterdir())
-    files = [file for file in sorted(folder.rglob("*")) if _is_data(file.relative_to(folder)) and _is_file(file)]
-    if not files:
-        message = f"no data file in this folder (known: {', '.join(READERS)})"
-        raise DataError(message, f"it has {_listed(names)}" if names else "it is empty", file=str(folder))
-    kinds = Counter(file.suffix for file in files)
-    wanted = {".json", ".jsonl"} if entry.ds_type == "json" else {_KIND_OF_DS_TYPE.get(entry.ds_type or "")} - {None}
-    if wanted:
-        files = [file for file in files if file.suffix in wanted]
-        if not files:
-            message = f"no file of ds_type {entry.ds_type!r} in this folder"
-            raise DataError(message, f"it has {_listed(names)}", file=str(folder))
-    elif len(kinds) > 1:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(kinds.items()))
-        raise DataError(f"several kinds of files: {counts}", "choose with ds_type or data_files", file=str(folder))
-    return _of_split(folder, files, entry.split)
+def _path(entry: DatasetEntry) -> Path:
+    if scheme_of(entry.path) == "file":
+        return Path(unquote(urlsplit(entry.path).path))
+    return Path(expanduser(entry.path))
 
 
-def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
-    named = {file: _split_of(file.relative_to(folder)) for file in files}
-    if split == "train" and not any(named.values()):
-        return files
-    chosen = [file for file, name in named.items() if name == split]
-    if not chosen:
-        there = sorted({name or "no split in its name" for name in named.values()})
-        raise DataError(f"no file of split {split!r} in this folder", f"found: {', '.join(there)}", file=str(folder))
-    return chosen
-
-
-def _split_of(file: Path) -> str | None:
-    words = re.split(r"[^a-z]+", str(file).lower())
-    return next((split for split, names in _SPLIT_NAMES.items() if any(name in words for name in names)), None)
-
-
-def _is_data(file: Path) -> bool:
-    return file.suffix in READERS and not any(part.startswith(".") for part in file.parts)
-
-
-def _check_plain_split(entry: DatasetEntry) -> None:
-    if not entry.split.isidentifier():
-        message = f"split {entry.split!r}: only whole splits of local data can be read"
-        raise DataError(message, "write the rows that are meant into a file of their own", file=entry.path)
-
-
-def _nearby(path: Path) -> str:
-    """What is there instead, the nearest name first."""
-    folder = next(parent for parent in path.parents if parent == Path(parent.anchor) or parent.is_dir())
-    try:
-        names = sorted(item.name for item in folder.iterdir() if not item.name.startswith("."))
-    except OSError:
-        return f"the folder {folder} cannot be read"
-    if not names:
-        return f"the folder {folder} is empty"
-    near = did_you_mean(path.parts[len(folder.parts)], names)
-    there = f"{'the working directory' if folder == Path() else folder} has {_listed(names)}"
-    return f"{near} {there}" if near else there
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-    return f"{', '.join(names[:_NAMES_SHOWN])}{more}"
-
-
-_NAMES_SHOWN = 8
+def _matches(path: Path) -> list[Path]:
+    """Files that a pattern such as `data/*.jsonl` matches, in the order of their names."""
+    found = glob(str(path), recursive=True) if has_magic(str(path)) else []
+    return [Path(name) for name in sorted(found) if not Path(name).is_dir()]

@@ -31,6 +31,13 @@ def resolve_chat_template(name: str | None, jinja: str | None, *, tokenizer: Any
     return _named(name)
 
 
+def give_chat_template(tokenizer: Any, name: str | None, jinja: str | None) -> Any:
+    """The tokenizer with the recipe's effective chat template, which may be none."""
+    if name or jinja or tokenizer.chat_template:
+        tokenizer.chat_template = resolve_chat_template(name, jinja, tokenizer=tokenizer)
+    return tokenizer
+
+
 def template_names() -> list[str]:
     """The templates that axo itself brings."""
     return sorted(file.stem for file in _FOLDER.glob("*.jinja"))

@@ -33,9 +33,9 @@ class Engine(Protocol):
         """The values of every data rank, one row a rank: the loop's only collective besides the engine's own."""
         ...
 
-    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
         """ALL forwards and backwards of one step; gradients are those of (sum of losses over all ranks) / divisor.
-        Returns this rank's loss sum."""
+        Returns this rank's loss sums: one, or one for each data set where batches name them."""
         ...
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:

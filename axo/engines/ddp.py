@@ -59,10 +59,10 @@ class DDP:
         dist.all_gather(rows, mine)
         return [row.tolist() for row in rows]
 
-    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
         module = self._module
         assert isinstance(module, DistributedDataParallel)
-        total = torch.zeros((), device=self.device)
+        total = step.no_loss(micro_batches, self.device)
         for index, batch in enumerate(micro_batches):
             last = index == len(micro_batches) - 1
             with nullcontext() if last else module.no_sync():
@@ -73,7 +73,7 @@ class DDP:
                     device=self.device,
                     autocast_dtype=self._autocast_dtype,
                 )
-        return total.item()
+        return total.tolist()
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
         assert self._optimizer is not None
@@ -81,8 +81,8 @@ class DDP:
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
-        rows = self.gather([mine.loss, mine.count, mine.correct])
-        return Sums(*(sum(column) for column in zip(*rows, strict=True)))
+        rows = self.gather(mine.flatten().tolist())
+        return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
 
     def save_state(self, folder: Path) -> None:
         """Rank 0 writes; all ranks hold the same state."""

@@ -34,20 +34,21 @@ class Single:
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         return [list(values)]
 
-    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
-        total = torch.zeros((), device=self.device)
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
+        total = step.no_loss(micro_batches, self.device)
         for batch in micro_batches:
             total += step.backward(
                 self._objective, batch, scale=1 / divisor, device=self.device, autocast_dtype=self._autocast_dtype
             )
-        return total.item()
+        return total.tolist()
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
         assert self._optimizer is not None
         return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
-        return step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
+        mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
+        return step.sums(mine)
 
     def save_state(self, folder: Path) -> None:
         assert self._optimizer is not None

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
 
 from axo.errors import TrainingError
-from axo.types import Batch, Sums, Update
+from axo.types import IGNORE_INDEX, Batch, Sums, Update
 
 
 def backward(
     module: nn.Module, batch: Batch, *, scale: float, device: torch.device, autocast_dtype: torch.dtype | None
 ) -> torch.Tensor:
-    """Forward and backward of loss sum * scale; returns the detached loss sum (fp32 scalar)."""
+    """Forward and backward of loss sum * scale; returns the detached loss sums of the data sets, (1,) or (S,) fp32."""
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         loss = module(batch.to(device))
-    (loss * scale).backward()
-    return loss.detach()
+    ((loss.sum() if loss.dim() else loss) * scale).backward()
+    return loss.detach().view(-1)
+
+
+def no_loss(batches: Sequence[Batch], device: torch.device) -> torch.Tensor:
+    """The loss sums before the first batch, one for each data set that they name: (1,) or (S,) fp32."""
+    return torch.zeros(1 if batches[0].sets is None else batches[0].num_sets, device=device)
 
 
 def update(
@@ -43,15 +48,33 @@ def update(
 
 def score(
     module: nn.Module, batches: Iterable[Batch], *, device: torch.device, autocast_dtype: torch.dtype | None
-) -> Sums:
-    """This rank's sums, in float64, in evaluation mode; the mode is put back afterwards."""
+) -> torch.Tensor:
+    """This rank's [loss, weights, weights of correct tokens, trained tokens], (4, S) float64 of S data sets, in
+    evaluation mode; the mode is put back afterwards."""
     was_training = module.training
     module.eval()
-    sums = torch.zeros(3, dtype=torch.float64)
+    total: torch.Tensor | None = None
     try:
         with torch.no_grad(), torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
             for batch in batches:
-                sums += module(batch.to(device), score=True).double().cpu()
+                scored = module(batch.to(device), score=True).double().cpu().view(3, -1)
+                mine = torch.cat([scored, _num_trained(batch)[None]])
+                total = mine if total is None else total + mine
     finally:
         module.train(was_training)
-    return Sums(*sums.tolist())
+    return torch.zeros(4, 1, dtype=torch.float64) if total is None else total
+
+
+def sums(total: torch.Tensor) -> Sums:
+    """What `score` gives, added up over all ranks."""
+    each = [Sums(loss, count, correct, int(trained)) for loss, count, correct, trained in total.T.tolist()]
+    loss, count, correct, trained = total.sum(1).tolist()
+    return Sums(loss, count, correct, int(trained), sets=tuple(each) if len(each) > 1 else ())
+
+
+def _num_trained(batch: Batch) -> torch.Tensor:
+    """(S,) float64: trained tokens of each data set."""
+    trained = batch.targets != IGNORE_INDEX
+    if batch.sets is None:
+        return trained.sum(dtype=torch.float64)[None]
+    return torch.bincount(batch.sets[trained], minlength=batch.num_sets).double()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from axo.errors import TrainingError
@@ -45,34 +44,45 @@ class CausalLM(nn.Module):
         self.vocab_size: int = self._causal_lm().config.get_text_config(decoder=True).vocab_size
 
     def forward(self, batch: Batch, *, score: bool = False) -> torch.Tensor:
-        """The sum of token losses in nats, fp32 scalar; exactly zero, with zero gradients, without trained tokens.
+        """The sum of token losses in nats, each times its weight, fp32 scalar; exactly zero, with zero gradients,
+        without trained tokens. Of a batch that names data sets (batch.sets): the sum of each of them, (S,).
 
-        score: [loss sum, trained tokens, correct tokens], (3,) float64, without gradient. The chunked path never holds
-        more than a piece of logits; the plain path holds those of the batch, as its model returns them."""
+        score: [loss sum, weights of trained tokens, weights of correct ones], (3,) float64 or (3, S), without gradient.
+        The chunked path never holds more than a piece of logits; the plain path holds those of the batch, as its model
+        returns them."""
         if score:
             with torch.no_grad():
                 return self._scores(batch)
         if self.chunked:
-            hidden, targets = _trained(self._hidden(batch), batch.targets)
+            hidden, targets, weights = _trained(self._hidden(batch), batch)
             chunks, recompute = self._cut(batch, rows=len(targets))
             return linear_ce.linear_cross_entropy_sum(
-                self._head(), hidden, targets, chunks=chunks, transform=self.transform, recompute=recompute
+                self._head(),
+                hidden,
+                targets,
+                chunks=chunks,
+                weights=weights,
+                transform=self.transform,
+                recompute=recompute,
             )
-        logits, targets = _trained(self._logits(batch), batch.targets)
-        return F.cross_entropy(logits.float(), targets, reduction="sum")
+        return linear_ce.weighted_loss(*_trained(self._logits(batch), batch))
 
     def count(self, batch: Batch) -> float:
-        """Trained tokens of the batch."""
-        return float((batch.targets != IGNORE_INDEX).sum())
+        """What the loss sum of the batch is divided by: its trained tokens, each counted as its weight says."""
+        return float(self.num_trained(batch) if batch.weights is None else batch.weights.sum(dtype=torch.float64))
 
-    def loss_chunks(self, count: float) -> int:
-        """Pieces that `count` trained tokens are cut into: what Batch.loss_chunks says to all ranks."""
-        return self._num_chunks(int(count), device_type=self.device.type) if self.chunked else 1
+    def num_trained(self, batch: Batch) -> int:
+        """Trained tokens of the batch."""
+        return int((batch.targets != IGNORE_INDEX).sum())
+
+    def loss_chunks(self, num_trained: int) -> int:
+        """Pieces that so many trained tokens are cut into: what Batch.loss_chunks says to all ranks."""
+        return self._num_chunks(num_trained, device_type=self.device.type) if self.chunked else 1
 
     def both_logits(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, V) of trained positions: from hidden states, head and transform, and from the model's own forward."""
-        hidden, _ = _trained(self._hidden(batch), batch.targets)
-        own, _ = _trained(self._logits(batch), batch.targets)
+        hidden, *_ = _trained(self._hidden(batch), batch)
+        own, *_ = _trained(self._logits(batch), batch)
         return self.transform(self._head()(hidden)), own
 
     @property
@@ -82,12 +92,16 @@ class CausalLM(nn.Module):
 
     def _scores(self, batch: Batch) -> torch.Tensor:
         if self.chunked:
-            hidden, targets = _trained(self._hidden(batch), batch.targets)
+            hidden, targets, weights = _trained(self._hidden(batch), batch)
             chunks, _ = self._cut(batch, rows=len(targets))
-            return linear_ce.linear_scores(self._head(), hidden, targets, chunks=chunks, transform=self.transform)
-        logits, targets = self._logits(batch), batch.targets
-        rows = zip(logits, targets, strict=True)  # row by row: the fp32 copy of a row is the only one
-        return torch.stack([linear_ce.scores(row, labels) for row, labels in rows]).sum(0)
+            return linear_ce.linear_scores(
+                self._head(), hidden, targets, chunks=chunks, weights=weights, transform=self.transform
+            )
+        shares = _shares(batch)
+        weights = [None] * len(batch.targets) if shares is None else shares.unbind(-2)
+        # Row by row: the fp32 copy of a row is the only one.
+        rows = zip(self._logits(batch), batch.targets, weights, strict=True)
+        return torch.stack([linear_ce.scores(*row) for row in rows]).sum(0)
 
     def _cut(self, batch: Batch, *, rows: int) -> tuple[int, bool]:
         """Number of pieces, and whether they are recomputed."""
@@ -164,13 +178,26 @@ def _probe_batch(vocab_size: int, device: torch.device) -> Batch:
     return batch.to(device)
 
 
-def _trained(values: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T, X) and (B, T) -> those of trained positions, (N, X) and (N,)."""
-    rows, labels = values.flatten(0, 1), targets.flatten()
-    where = (labels != IGNORE_INDEX).nonzero().squeeze(1)
-    if len(where) == len(labels):
-        return rows, labels
-    return rows.index_select(0, where), labels.index_select(0, where)
+def _trained(values: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """(B, T, X) -> what stands at trained positions, (N, X), with their targets, (N,), and weights, (N,) or (S, N)."""
+    rows, targets = values.flatten(0, 1), batch.targets.flatten()
+    shares = _shares(batch)
+    weights = None if shares is None else shares.flatten(-2)
+    where = (targets != IGNORE_INDEX).nonzero().squeeze(1)
+    if len(where) == len(targets):
+        return rows, targets, weights
+    kept = None if weights is None else weights.index_select(-1, where)
+    return rows.index_select(0, where), targets.index_select(0, where), kept
+
+
+def _shares(batch: Batch) -> torch.Tensor | None:
+    """How much each token counts in each sum: batch.weights, (B, T); where the batch names data sets (S, B, T), 0 in
+    the sums of the others. The gradient of all sums together is then that of one sum."""
+    if batch.sets is None:
+        return batch.weights
+    numbers = torch.arange(batch.num_sets, device=batch.sets.device)
+    own = (batch.sets == numbers[:, None, None]).float()
+    return own * (batch.targets != IGNORE_INDEX if batch.weights is None else batch.weights)
 
 
 def _shape(tensor: torch.Tensor) -> str:

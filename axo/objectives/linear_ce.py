@@ -32,23 +32,26 @@ def linear_cross_entropy_sum(
     targets: torch.Tensor,
     *,
     chunks: int,
+    weights: torch.Tensor | None = None,
     transform: LogitTransform = IDENTITY,
     recompute: bool | None = None,
 ) -> torch.Tensor:
     """Sum of the cross-entropies of softmax(transform(head(hidden))) and targets, in nats: fp32 scalar.
 
-    hidden (N, D), targets (N,) int64 at trained positions (-100 counts nothing). `head` is called as a module exactly
-    `chunks` times, and once more each in the backward pass where `recompute` (unset: with several chunks; a single
-    piece is the first thing backward needs, so computing it twice saves nothing). A chunk without rows calls the head
-    on one row of zeros that counts nothing: every rank makes equally many calls and every gradient is a zero, not None.
+    hidden (N, D), targets (N,) int64 at trained positions (-100 counts nothing), weights (N,) float32: how much each
+    counts (None: 1); weights (S, N) make S sums, (S,), each with weights of its own. `head` is called as a module
+    exactly `chunks` times, and once more each in the backward pass where `recompute` (unset: with several chunks; a
+    single piece is the first thing backward needs, so computing it twice saves nothing). A chunk without rows calls the
+    head on one row of zeros that counts nothing: every rank makes equally many calls and every gradient is a zero, not
+    None.
     """
     recompute = chunks > 1 if recompute is None else recompute
-    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-    for rows, labels in _pieces(hidden, targets, chunks=chunks):
+    total = torch.zeros(_sums(weights), dtype=torch.float32, device=hidden.device)
+    for rows, labels, shares in _pieces(hidden, targets, weights, chunks=chunks):
         if recompute and torch.is_grad_enabled():
-            total = total + checkpoint(_loss_sum, head, rows, labels, transform, use_reentrant=False)
+            total = total + checkpoint(_loss_sum, head, rows, labels, shares, transform, use_reentrant=False)
         else:
-            total = total + _loss_sum(head, rows, labels, transform)
+            total = total + _loss_sum(head, rows, labels, shares, transform)
     return total
 
 
@@ -59,20 +62,24 @@ def linear_scores(
     targets: torch.Tensor,
     *,
     chunks: int,
+    weights: torch.Tensor | None = None,
     transform: LogitTransform = IDENTITY,
 ) -> torch.Tensor:
-    """[loss sum in nats, trained tokens, tokens whose target has the highest logit]: (3,) float64, no gradient."""
-    total = torch.zeros(3, dtype=torch.float64, device=hidden.device)
-    for rows, labels in _pieces(hidden, targets, chunks=chunks):
-        total += scores(transform(head(rows)), labels)
+    """[loss sum in nats, trained tokens, tokens whose target has the highest logit]: (3,) float64, no gradient; each
+    token counts as its weight (N,) says. (3, S) with weights (S, N)."""
+    total = torch.zeros(3, *_sums(weights), dtype=torch.float64, device=hidden.device)
+    for rows, labels, shares in _pieces(hidden, targets, weights, chunks=chunks):
+        total += scores(transform(head(rows)), labels, shares)
     return total
 
 
-def scores(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """[loss sum, trained tokens, correct tokens] of logits (N, V) and targets (N,): (3,) float64."""
-    loss = F.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
-    correct = (logits.argmax(-1) == targets).sum()
-    return torch.stack([loss.double(), (targets != IGNORE_INDEX).sum().double(), correct.double()])
+def scores(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    """[loss sum, trained tokens, correct tokens] of logits (N, V), targets and weights (N,): (3,) float64; (3, S) with
+    weights (S, N)."""
+    loss = weighted_loss(logits, targets, weights)
+    shares = (targets != IGNORE_INDEX).double() if weights is None else weights.double()
+    correct = shares[..., logits.argmax(-1) == targets].sum(-1)
+    return torch.stack([loss.double(), shares.sum(-1), correct])
 
 
 def num_chunks(rows: int, *, vocab_size: int, device_type: str) -> int:
@@ -91,17 +98,35 @@ def _rows_per_piece(vocab_size: int, device_type: str) -> int:
     return min(most, max(MIN_ROWS, CPU_LOGITS // vocab_size)) if device_type == "cpu" else most
 
 
-def _pieces(hidden: torch.Tensor, targets: torch.Tensor, *, chunks: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _pieces(
+    hidden: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, *, chunks: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
     """`chunks` pieces whose sizes differ by at most one row. One split: slices would each add a full-size gradient."""
     small, larger = divmod(len(targets), chunks)
     sizes = [small + 1] * larger + [small] * (chunks - larger)
-    for rows, labels in zip(hidden.split(sizes), targets.split(sizes), strict=True):
+    shares = [None] * chunks if weights is None else weights.split(sizes, dim=-1)
+    for rows, labels, share in zip(hidden.split(sizes), targets.split(sizes), shares, strict=True):
         if len(labels):
-            yield rows, labels
+            yield rows, labels, share
         else:
-            yield F.pad(rows, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=IGNORE_INDEX)
+            padded = None if share is None else F.pad(share, (0, 1))
+            yield F.pad(rows, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=IGNORE_INDEX), padded
 
 
-def _loss_sum(head: nn.Module, rows: torch.Tensor, labels: torch.Tensor, transform: LogitTransform) -> torch.Tensor:
-    logits = transform(head(rows))
-    return F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
+def _loss_sum(
+    head: nn.Module, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None, transform: LogitTransform
+) -> torch.Tensor:
+    return weighted_loss(transform(head(rows)), labels, weights)
+
+
+def weighted_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """The sum of the tokens' losses, each times its weight (N,), or the S sums with weights (S, N)."""
+    if weights is None:
+        return F.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    losses = F.cross_entropy(logits.float(), targets, ignore_index=IGNORE_INDEX, reduction="none")
+    return (losses * weights).sum(-1)
+
+
+def _sums(weights: torch.Tensor | None) -> torch.Size:
+    """The shape of the sums that weights of this shape make."""
+    return torch.Size() if weights is None else weights.shape[:-1]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from axo.plan import steps as formulas
 from axo.plan.estimate_files import FileEstimate, estimate_file
+from axo.recipe.split import parse_split
 
 if TYPE_CHECKING:
     from axo.plan.plan import BatchPlan
@@ -28,7 +29,7 @@ TEMPLATE_TOKENS = 4
 <|eot_id|>."""
 PROMPT_BYTES = 140
 """Bytes of the prompt that `type: alpaca` writes around a row without input; with one there are 65 more."""
-CHUNKED_TYPES = frozenset({"completion"})
+CHUNKED_TYPES = frozenset({"completion", "pretrain"})
 """Data set types whose long rows become several samples instead of being dropped."""
 
 Certainty = Literal["exact", "at most", "about"]
@@ -45,6 +46,8 @@ class SetEstimate:
     is_chat: bool = False
     prompt_bytes: int = 0
     """Bytes that the type of the set adds to the text of each row."""
+    taken: float | None = 1.0
+    """Share of the files' rows that `split` and `shards` select; None where it is not known."""
 
     @property
     def num_bytes(self) -> int | None:
@@ -52,16 +55,17 @@ class SetEstimate:
 
     @property
     def rows(self) -> int | None:
-        return _sum(file.rows for file in self.files)
+        return self._taken_of(_sum(file.rows for file in self.files))
 
     @property
     def text_bytes(self) -> int | None:
-        return _sum(file.text_bytes for file in self.files)
+        return self._taken_of(_sum(file.text_bytes for file in self.files))
 
     @property
     def tokens(self) -> int | None:
         """About: text bytes / bytes a token, and what a prompt or a chat template adds."""
-        text_bytes, rows, messages = self.text_bytes, self.rows, _sum(file.messages for file in self.files)
+        text_bytes, rows = self.text_bytes, self.rows
+        messages = self._taken_of(_sum(file.messages for file in self.files))
         if text_bytes is None or rows is None:
             return None
         added = TEMPLATE_TOKENS * (messages or 0) if self.is_chat else 0
@@ -70,6 +74,9 @@ class SetEstimate:
     @property
     def exact(self) -> bool:
         return self.rows is not None and all(file.exact for file in self.files)
+
+    def _taken_of(self, amount: int | None) -> int | None:
+        return None if amount is None or self.taken is None else round(amount * self.taken)
 
 
 @dataclass(frozen=True)
@@ -115,18 +122,7 @@ def estimate_data(
     """Figures of data sets; `files_of` gives each local file with its kind (".jsonl", ".csv", ...), and nothing for a
     data set of a hub. A file that cannot be read makes figures unknown; preparing the data says what is wrong.
     `vocab_size` is the tokenizer's, where it is known."""
-    sets = [
-        SetEstimate(
-            path=entry.path,
-            chunked=_is_chunked(entry),
-            files=tuple(estimate_file(path, kind) for path, kind in files_of(entry)),
-            bytes_per_token=bytes_per_token(vocab_size),
-            is_chat=entry.type == "chat_template",
-            prompt_bytes=PROMPT_BYTES if entry.type == "alpaca" else 0,
-        )
-        for entry in entries
-    ]
-    return DataEstimate(tuple(sets))
+    return DataEstimate(tuple(_estimate_set(entry, files_of(entry), vocab_size) for entry in entries))
 
 
 def estimate_steps(data: DataEstimate, *, section: DataSection, batch: BatchPlan, run: RunSection) -> StepsEstimate:
@@ -134,7 +130,11 @@ def estimate_steps(data: DataEstimate, *, section: DataSection, batch: BatchPlan
     with packing, or with rows cut into several samples, it is about right. `max_steps` makes the total exact."""
     train = _train_rows(data, section)
     packs = None if train is None else _packs(data, train, section, batch)
+    times = _times(data, section)
+    packs = None if packs is None or times is None else max(1, ceil(packs * times))
     bound: Certainty = "at most"
+    if times != 1 or any(entry.weight for entry in section.datasets):
+        bound = "about"
     if batch.sample_packing or not data.exact or any(one.chunked for one in data.sets):
         bound = "about"
     per_epoch = None if packs is None else formulas.steps_per_epoch(packs, packs_per_step=batch.packs_per_step)
@@ -153,6 +153,37 @@ def bytes_per_token(vocab_size: int | None) -> float:
     return 1 + (BYTES_PER_TOKEN - 1) * min(share, 1.0)
 
 
+def _estimate_set(entry: DatasetEntry, paths: Sequence[tuple[Path, str]], vocab_size: int | None) -> SetEstimate:
+    files = tuple(estimate_file(path, kind) for path, kind in paths)
+    return SetEstimate(
+        path=entry.path,
+        chunked=_is_chunked(entry),
+        files=files,
+        bytes_per_token=bytes_per_token(vocab_size),
+        is_chat=entry.type == "chat_template",
+        prompt_bytes=PROMPT_BYTES if entry.type == "alpaca" else 0,
+        taken=_taken(entry, _sum(file.rows for file in files)),
+    )
+
+
+def _taken(entry: DatasetEntry, rows: int | None) -> float | None:
+    """Share of the files' rows that are selected. Each summand of a split brings its files, so those of `train[:5%]+
+    train[-5%:]` stand there twice; how the rows fall to splits of several names is not known."""
+    try:
+        parts = parse_split(entry.split)
+        sliced = any(part.sliced for part in parts)
+        if not sliced and entry.shards is None:
+            return 1.0
+        if not rows or (sliced and len({part.name for part in parts}) > 1):
+            return None
+        taken = sum(len(part.rows(rows // len(parts))) for part in parts) if sliced else rows
+    except ValueError:
+        return None
+    if entry.shards is not None:
+        taken = taken // entry.shards + ((entry.shards_idx or 0) < taken % entry.shards)
+    return taken / rows
+
+
 def _is_chunked(entry: DatasetEntry) -> bool:
     return isinstance(entry.type, str) and entry.type in CHUNKED_TYPES
 
@@ -161,9 +192,22 @@ def _train_rows(data: DataEstimate, section: DataSection) -> int | None:
     """Rows less those held out, as axo/data/order.py splits them; None where none would be left."""
     if data.rows is None:
         return None
+    rows = data.rows
+    if section.dataset_shard_num is not None and section.dataset_shard_idx is not None:
+        rows = rows // section.dataset_shard_num + (section.dataset_shard_idx < rows % section.dataset_shard_num)
     share = section.val_set_size
-    left = data.rows - (int(share) if share >= 1 else ceil(data.rows * share))
+    left = rows - (int(share) if share >= 1 else ceil(rows * share))
     return left if left > 0 else None
+
+
+def _times(data: DataEstimate, section: DataSection) -> float | None:
+    """How often a row comes in an epoch, on average, as axo/data/mix.py counts; weights leave the number as it is."""
+    if all(entry.repeat is None for entry in section.datasets):
+        return 1.0
+    if not data.rows:
+        return None
+    repeats = [1.0 if entry.repeat is None else entry.repeat for entry in section.datasets]
+    return sum(repeat * (one.rows or 0) for repeat, one in zip(repeats, data.sets, strict=True)) / data.rows
 
 
 def _packs(data: DataEstimate, train: int, section: DataSection, batch: BatchPlan) -> int | None:

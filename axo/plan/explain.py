@@ -171,6 +171,10 @@ class _KeyByKey:
             return recipe.adapters.adapter is not None
         if key.startswith("sample_packing_"):
             return recipe.batch.sample_packing
+        if key == "streaming_multipack_buffer_size":
+            return bool(recipe.data.streamed)
+        if key == "pretrain_multipack_attn":
+            return recipe.data.pretraining_dataset is not None and recipe.batch.sample_packing
         if key == "ddp_timeout":
             return self._plan.engine.world_size > 1
         if key == "num_epochs":

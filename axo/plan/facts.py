@@ -39,14 +39,48 @@ class Hardware:
 
 
 @dataclass(frozen=True)
+class SetFacts:
+    """Counts of one data set of the recipe."""
+
+    key: str
+    """Its place in the recipe: datasets.0."""
+    path: str
+    asked: str = ""
+    """What the recipe says about how often it is taken, such as `repeat: 2`."""
+    samples: int = 0
+    """Samples to train on: prepared, not held out."""
+    epoch_samples: int = 0
+    """Those that the first epoch has, each counted as often as it comes."""
+    epoch_tokens: int = 0
+    tokens_read: int = 0
+    """Duplicates left out."""
+    tokens_lost: int = 0
+    lost: tuple[str, ...] = ()
+    """What was lost, and why."""
+    trained_turns: int = 0
+    """Turns of conversations of which something is trained."""
+    unended_turns: int = 0
+    """Those of them whose end should be trained too, and which the chat template does not end."""
+
+    @property
+    def share_lost(self) -> float:
+        return self.tokens_lost / self.tokens_read if self.tokens_read else 0.0
+
+
+@dataclass(frozen=True)
 class DataFacts:
     """Counts of the prepared data."""
 
     train_samples: int
+    """Of the first epoch, each counted as often as it comes."""
     train_tokens: int
     trained_tokens: int
     train_packs: int
+    """Of the first epoch."""
     eval_samples: int
+    packs_by_epoch: tuple[int, ...] = ()
+    """Packs of each epoch of the run, where samples are drawn anew for each; (): all are like the first."""
+    sets: tuple[SetFacts, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -148,10 +148,14 @@ _MOST: Mapping[str, int] = {
 
 
 def _too_long(recipe: Recipe, config: Config) -> Iterator[Finding]:
-    limit, length = _positions(config), recipe.data.sequence_len
-    if limit is not None and length > limit and text_part(config).get("model_type") in LIMITED:
-        message = f"is {length}, but the model has a table of {limit} positions"
-        yield Finding("sequence_len", message, f"set sequence_len: {limit} or less")
+    limit = _positions(config)
+    if limit is None or text_part(config).get("model_type") not in LIMITED:
+        return
+    for key in ("sequence_len", "eval_sequence_len"):
+        length = getattr(recipe.data, key)
+        if length is not None and length > limit:
+            message = f"is {length}, but the model has a table of {limit} positions"
+            yield Finding(key, message, f"set {key}: {limit} or less")
 
 
 def _mixing(recipe: Recipe, config: Config, batch: BatchPlan) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ class Decision(_Part):
     why: str
     fallback: bool = False
     """The effective value is not the asked one because the machine or a part cannot do it."""
+    warning: bool = False
+    """Worth a look before training begins."""
 
 
 def decision(key: str, asked: Any, effective: str, why: str, *, fallback: bool = False) -> Decision:
@@ -82,7 +84,8 @@ class Cadence(_Part):
 
 
 class StepsPlan(_Part):
-    steps_per_epoch: int
+    steps_per_epoch: int | None
+    """None: data is streamed, and nobody knows how long an epoch is."""
     total_steps: int
     warmup_steps: int
     logging_steps: int

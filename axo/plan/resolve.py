@@ -8,6 +8,7 @@ from typing import Any
 from axo.errors import Finding, RecipeError
 from axo.plan.batching import plan_batch
 from axo.plan.facts import Facts, Hardware
+from axo.plan.mixture import mixture
 from axo.plan.model_checks import check_model
 from axo.plan.plan import BatchPlan, Decision, DType, EnginePlan, LossPlan, Plan, PrecisionPlan, decision
 from axo.plan.schedule import plan_steps
@@ -29,6 +30,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     engine = _engine(recipe, facts.hardware, decisions)
     precision = _precision(recipe, facts.hardware, engine, decisions)
     batch = plan_batch(recipe, engine=engine, decisions=decisions)
+    decisions += [] if facts.data is None else mixture(facts.data)
     check_model(recipe, facts, batch, decisions)
     plan = Plan(
         engine=engine,

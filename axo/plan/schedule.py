@@ -11,6 +11,7 @@ from axo.recipe.checkpoint_rules import has_eval_data
 from axo.recipe.recipe import Recipe
 
 LATER = "steps are counted when the data is prepared"
+STREAMED = "the data is streamed: its rows and tokens are counted as they are read"
 _DEFAULT = {
     "eval": "axo's default; Axolotl: never without eval_steps, evals_per_epoch or eval_strategy",
     "save": "Axolotl default",
@@ -26,10 +27,13 @@ def plan_steps(
     warmup = _warmup(recipe, ends_at, decisions)
     logging = _logging(recipe, ends_at, decisions)
     no_data = not has_eval_data(recipe) if data is None else data.eval_samples == 0
+    streamed = bool(recipe.data.streamed)
     evaluate = _cadence(recipe, "eval", total, decisions, never="no evaluation data" if no_data else None)
     save = _cadence(recipe, "save", total, decisions)
-    if total is None or per_epoch is None:
+    if total is None or (per_epoch is None and not streamed):
         return None
+    if streamed and save == Cadence(epoch=True):
+        _doubt_saves(decisions)
     return StepsPlan(
         steps_per_epoch=per_epoch,
         total_steps=total,
@@ -45,14 +49,30 @@ def _total(
 ) -> tuple[int | None, int | None]:
     run = recipe.run
     key, asked = ("num_epochs", run.num_epochs) if run.max_steps is None else ("max_steps", run.max_steps)
+    if recipe.data.streamed:
+        assert run.max_steps is not None  # a rule
+        decisions.append(decision(key, asked, f"{run.max_steps} steps", STREAMED))
+        return run.max_steps, None
     if data is None:
         effective = f"{asked:g} epoch{'' if asked == 1 else 's'}" if run.max_steps is None else f"{run.max_steps} steps"
         decisions.append(decision(key, asked, effective, LATER if run.max_steps is None else "as asked"))
         return None, None
     per_epoch = formulas.steps_per_epoch(data.train_packs, packs_per_step=batch.packs_per_step)
     total = formulas.total_steps(per_epoch=per_epoch, num_epochs=run.num_epochs, max_steps=run.max_steps)
-    decisions.append(decision(key, asked, f"{total} steps", f"{data.train_packs} rows, {per_epoch} steps an epoch"))
+    why = f"{data.train_packs} rows, {per_epoch} steps an epoch"
+    if data.packs_by_epoch:
+        each = [formulas.steps_per_epoch(packs, packs_per_step=batch.packs_per_step) for packs in data.packs_by_epoch]
+        total = run.max_steps or formulas.total_steps_of(each, num_epochs=run.num_epochs)
+        why = f"{data.train_packs} rows, {per_epoch} steps in the first epoch; each has samples of its own"
+    decisions.append(decision(key, asked, f"{total} steps", why))
     return total, per_epoch
+
+
+def _doubt_saves(decisions: list[Decision]) -> None:
+    """Say that the end of an epoch may never come."""
+    last = decisions[-1]
+    why = f"{last.why}; a stream may be long: set save_steps, or a run that dies begins again"
+    decisions[-1] = last.model_copy(update={"why": why, "warning": True})
 
 
 def _warmup(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil
 
 from axo.plan.plan import Cadence
@@ -15,6 +16,13 @@ def steps_per_epoch(packs: int, *, packs_per_step: int) -> int:
 def total_steps(*, per_epoch: int, num_epochs: float, max_steps: int | None) -> int:
     """max_steps, else num_epochs passes rounded up to a whole step (as transformers.Trainer)."""
     return max_steps if max_steps is not None else ceil(num_epochs * per_epoch)
+
+
+def total_steps_of(steps: Sequence[int], *, num_epochs: float) -> int:
+    """num_epochs passes over epochs of so many steps each, the last one rounded up to a whole step."""
+    whole = int(num_epochs)
+    rest = num_epochs - whole
+    return sum(steps[:whole]) + (ceil(rest * steps[whole]) if rest else 0)
 
 
 def warmup_steps(total: int, *, steps: int | None, ratio: float | None) -> int:

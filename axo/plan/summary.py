@@ -11,6 +11,7 @@ from axo.plan.parameters import ParameterCounts
 from axo.plan.places import can_be_hub_name
 from axo.plan.plan import Plan
 from axo.plan.words import amount, in_words
+from axo.recipe.addresses import scheme_of
 from axo.recipe.data_rules import DATA_FILE
 from axo.recipe.recipe import Recipe
 
@@ -77,7 +78,7 @@ def _trained(recipe: Recipe, counts: ParameterCounts) -> str:
 def _data(recipe: Recipe, data: DataEstimate, steps: StepsEstimate) -> Iterator[str]:
     for entry, one in zip(recipe.data.datasets, data.sets, strict=True):
         kind = entry.type if isinstance(entry.type, str) else "a mapping"
-        yield f"{entry.path} ({kind}): {_size(one)}"
+        yield f"{entry.path} ({kind}): {_size(one)}{', read while training goes on' if recipe.data.streaming else ''}"
     if data.tokens is not None:
         yield f"about {data.tokens:,} tokens in all, by the length of the text"
     for entry in recipe.data.pretraining_dataset or []:
@@ -88,6 +89,8 @@ def _data(recipe: Recipe, data: DataEstimate, steps: StepsEstimate) -> Iterator[
 
 def _size(one: SetEstimate) -> str:
     if not one.files:
+        if scheme_of(one.path) is not None:
+            return "at an address, not looked at"
         return "on a hub, or not there" if can_be_hub_name(one.path) and not DATA_FILE.search(one.path) else "not there"
     rows = "rows not counted" if one.rows is None else f"{'' if one.exact else 'about '}{one.rows:,} rows"
     return rows if one.num_bytes is None else f"{rows}, {_bytes(one.num_bytes)}"
@@ -118,7 +121,8 @@ def _batch(plan: Plan, tokens: int) -> str:
 def _steps(recipe: Recipe, steps: StepsEstimate) -> str:
     epochs = f"{recipe.run.num_epochs:g} epoch{'' if recipe.run.num_epochs == 1 else 's'}"
     if recipe.run.max_steps is not None:
-        return f"{recipe.run.max_steps:,} (max_steps)"
+        streamed = "; the data is streamed, its rows are counted as they are read" if recipe.data.streamed else ""
+        return f"{recipe.run.max_steps:,} (max_steps){streamed}"
     if steps.total_steps is None:
         return f"{epochs}; counted when the data is prepared (axo preprocess)"
     prefix = "" if steps.total_is == "exact" else f"{steps.total_is} "

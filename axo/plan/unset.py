@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from axo.plan.plan import Plan
 from axo.plan.words import in_words
 from axo.recipe.data import DatasetEntry
+from axo.recipe.data_lacks import entries
 from axo.recipe.recipe import Recipe
 from axo.recipe.remark import Remark
 from axo.recipe.rules import remarks
@@ -60,7 +61,4 @@ def idle_remarks(recipe: Recipe, plan: Plan) -> dict[str, str]:
 
 
 def _chats(recipe: Recipe) -> Iterator[tuple[str, DatasetEntry]]:
-    for name, entries in (("datasets", recipe.data.datasets), ("test_datasets", recipe.data.test_datasets or [])):
-        for index, entry in enumerate(entries):
-            if entry.type == "chat_template":
-                yield f"{name}.{index}", entry
+    return ((key, entry) for key, entry in entries(recipe) if entry.type == "chat_template")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from axo.recipe.section import COUNTED, FASTER, MAPPED, NoEffect, NotYet, Section
+from axo.recipe.section import COUNTED, FASTER, MAPPED, Differs, NoEffect, NotYet, Section
 
 
 class BatchSection(Section):
@@ -27,8 +27,10 @@ class BatchSection(Section):
     """Pack evaluation rows too; unset: as sample_packing."""
     sample_packing_sequentially: bool = False
     """Pack samples in their order instead of by best fit."""
-    sample_packing_group_size: PositiveInt = 100_000
-    """Samples that are packed together at a time."""
+    sample_packing_group_size: Annotated[
+        PositiveInt | None, Differs("100000 at a time, which takes longer and makes more packs")
+    ] = None
+    """Samples that are packed together at a time; unset: all of them."""
     sample_packing_bin_size: Annotated[PositiveInt | None, NoEffect("a pack may hold any number of samples")] = 200
     """Samples that one pack may hold."""
     sample_packing_mp_start_method: Annotated[Literal["fork", "spawn", "forkserver"] | None, COUNTED] = None
@@ -44,9 +46,9 @@ class BatchSection(Section):
     pad_to_multiple_of: PositiveInt | None = None
     """Fill rows up to a multiple of so many tokens."""
 
-    group_by_length: Annotated[bool | None, NotYet()] = None
+    group_by_length: bool | None = None
     """Put samples of like length into one micro-batch, so that less is padded; the order is less random then."""
-    curriculum_sampling: Annotated[bool | None, NotYet()] = None
+    curriculum_sampling: bool | None = None
     """Take samples in the data's order, in every epoch."""
 
     dataloader_num_workers: Annotated[NonNegativeInt | None, MAPPED] = None

@@ -45,6 +45,11 @@ def remarks(recipe: Recipe) -> list[Note]:
         said.append(
             Remark(("pad_to_multiple_of",), why) if idle else f"pad_to_multiple_of has no effect on training: {why}"
         )
+    if recipe.data.shuffle_before_merging_datasets and recipe.data.shuffle_merged_datasets:
+        said.append(Remark(("shuffle_before_merging_datasets",), "shuffle_merged_datasets shuffles all samples"))
+    asked = recipe.data.shuffle_merged_datasets and "shuffle_merged_datasets" in recipe.data.model_fields_set
+    if asked and batch.curriculum_sampling:
+        said.append(Remark(("shuffle_merged_datasets",), "curriculum_sampling keeps the data's order"))
     given = [key for key in _PACKING if key in batch.model_fields_set]
     if not batch.sample_packing:
         said += [Remark((key,), "sample_packing is off") for key in given]

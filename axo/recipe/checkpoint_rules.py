@@ -118,7 +118,7 @@ def _fall_together(each: tuple[float | None, float | None], often: tuple[int | N
 def remarks(recipe: Recipe) -> list[Note]:
     """What evaluates and saves nothing."""
     has_data = has_eval_data(recipe)
-    said: list[Note] = [] if has_data else [*notes(_WITHOUT_DATA, recipe)]
+    said: list[Note] = [*notes(_WITHOUT_TEST_DATA, recipe), *([] if has_data else notes(_WITHOUT_DATA, recipe))]
     if recipe.evaluation.evals_per_epoch and not has_data:
         said.insert(0, Remark(("evals_per_epoch",), "there is no evaluation data (val_set_size, test_datasets)"))
     if recipe.checkpoint.save_strategy == "no" and "save_total_limit" in recipe.checkpoint.model_fields_set:
@@ -139,8 +139,9 @@ _SAME = (
     ("resume_from_checkpoint", "auto_resume_from_checkpoints"),
 )
 _WITHOUT_DATA = (
-    Only(("eval_batch_size", "eval_sample_packing", "eval_sequence_len"), (on("val_set_size"), on("test_datasets"))),
+    Only(("eval_batch_size", "eval_sample_packing"), (on("val_set_size"), on("test_datasets"))),
 )
+_WITHOUT_TEST_DATA = (Only(("eval_sequence_len",), (on("test_datasets"),)),)
 _BEST = (
     on("load_best_model_at_end"), on("early_stopping_patience"), on("save_strategy", "best"),
     on("lr_scheduler", "reduce_lr_on_plateau"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from axo.recipe.dataset import DatasetEntry, MappingType, TrainOn
-from axo.recipe.section import NoEffect, NotYet, Section
+from axo.recipe.dataset import DatasetEntry, MappingType, StreamedText, TrainOn
+from axo.recipe.expectation import Expectation
+from axo.recipe.section import NoEffect, NotYet, Ours, Section
 
-__all__ = ["DataSection", "DatasetEntry", "MappingType", "TrainOn"]
+__all__ = ["DataSection", "DatasetEntry", "Expectation", "MappingType", "TrainOn"]
 
 
 class DataSection(Section):
@@ -45,35 +47,43 @@ class DataSection(Section):
 
     sequence_len: PositiveInt = 512
     """Tokens in a row: the longest sample, and the size of a pack."""
-    eval_sequence_len: Annotated[PositiveInt | None, NotYet()] = None
-    """Tokens of the longest sample in test_datasets; unset: sequence_len."""
+    eval_sequence_len: PositiveInt | None = None
+    """Tokens in a row of test_datasets: the longest sample, and the size of a pack; unset: sequence_len."""
     excess_length_strategy: Literal["drop", "truncate", "raise"] = "drop"
     """What happens to a sample longer than sequence_len."""
     min_sample_len: PositiveInt = 2
     """Samples with fewer tokens are dropped."""
-    dataset_exact_deduplication: Annotated[bool | None, NotYet()] = None
+    dataset_exact_deduplication: bool | None = None
     """Keep one of rows that are equal in every column, and no evaluation row that is a training row too."""
+    max_lost_tokens: Annotated[float, Field(ge=0, le=1), Ours()] = 0.1
+    """Share of a data set's tokens that may be lost, in samples that are dropped or cut because of their length or
+    because nothing of them is trained; above it the run stops before it trains."""
     train_on_inputs: bool = False
     """Train prompts and user turns too."""
+    expect: Annotated[list[Expectation] | None, Field(min_length=1), Ours()] = None
+    """Rows of the data and the exact text of each that must be trained; where one is trained otherwise, preprocess,
+    train and validate --data stop and show the difference."""
 
     shuffle_merged_datasets: bool = True
     """Shuffle the joined samples with `seed`, anew in each epoch; `false` keeps the data's order in all of them."""
-    shuffle_before_merging_datasets: Annotated[bool | None, NotYet()] = False
+    shuffle_before_merging_datasets: bool | None = False
     """Shuffle each data set by itself with `seed` before they are joined one after the other."""
-    dataset_shard_num: Annotated[PositiveInt | None, NotYet(off=(0, 1))] = None
-    """Equal parts into which the joined data is cut, to train on the one that dataset_shard_idx names."""
-    dataset_shard_idx: Annotated[NonNegativeInt | None, NotYet()] = None
-    """Which of dataset_shard_num parts is trained, counted from 0."""
+    dataset_shard_num: PositiveInt | None = None
+    """Equal parts into which the joined data, shuffled or in its order, is cut, to train on the one that
+    dataset_shard_idx names; test_datasets too."""
+    dataset_shard_idx: NonNegativeInt | None = None
+    """Which of dataset_shard_num parts is used, counted from 0."""
 
-    pretraining_dataset: Annotated[list[DatasetEntry] | None, Field(min_length=1), NotYet()] = None
+    pretraining_dataset: Annotated[list[StreamedText] | None, Field(min_length=1)] = None
     """Plain text that is read, tokenised and packed while training goes on; max_steps says when it ends."""
-    streaming: Annotated[bool | None, NotYet()] = None
+    streaming: bool | None = None
     """Read and tokenise `datasets` while training goes on, not before; max_steps says when it ends."""
-    streaming_multipack_buffer_size: Annotated[PositiveInt | None, NotYet()] = 10000
-    """Streaming: rows that are shuffled, tokenised and packed together at a time."""
-    pretrain_multipack_attn: Annotated[bool | None, NotYet()] = True
+    streaming_multipack_buffer_size: PositiveInt = 10000
+    """Streaming: rows that are shuffled, tokenised and packed together at a time; more of them where they do not fill
+    a step."""
+    pretrain_multipack_attn: bool | None = True
     """pretraining_dataset with sample_packing: no sample sees another in its row."""
-    pretraining_sample_concatenation: Annotated[bool | None, NotYet()] = None
+    pretraining_sample_concatenation: bool | None = None
     """pretraining_dataset without sample_packing: put texts one after the other into a row, so that they see each
     other; unset: a row has one text."""
 
@@ -86,3 +96,13 @@ class DataSection(Section):
     """PoSE: pieces of a sample between which positions are skipped; unset: 2."""
     pose_split_on_token_ids: Annotated[list[NonNegativeInt] | None, NotYet()] = None
     """PoSE: positions are skipped only before these tokens; unset: between pieces of equal length."""
+
+    @property
+    def train_datasets(self) -> Sequence[DatasetEntry]:
+        """What is trained, prepared before or read while training goes on."""
+        return self.pretraining_dataset or self.datasets
+
+    @property
+    def streamed(self) -> Sequence[DatasetEntry]:
+        """The data sets that are read while training goes on; none where all data is prepared before."""
+        return self.train_datasets if self.streaming or self.pretraining_dataset else ()

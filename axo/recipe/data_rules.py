@@ -6,20 +6,23 @@ import re
 from collections.abc import Iterator
 
 from axo.errors import Finding
-from axo.recipe import renamed
+from axo.recipe import format_keys
+from axo.recipe.addresses import scheme_of
 from axo.recipe.data import DatasetEntry
 from axo.recipe.data_lacks import (
     CHAT_TEMPLATES,
-    KNOWN_TYPES,
+    PREFERENCE_TYPES,
     entries,
-    first_word,
-    is_template_to_come,
+    is_chat_template,
+    is_compared,
     lacking_type,
 )
+from axo.recipe.data_types import type_fault
 from axo.recipe.describe import found_text
 from axo.recipe.recipe import Recipe
 from axo.recipe.remark import Note, Remark
 from axo.recipe.section import Section
+from axo.recipe.split import HOW, parse_split
 from axo.registry.registry import did_you_mean
 
 
@@ -42,12 +45,13 @@ def _chat_template(prefix: str, name: str | None, text: str | None) -> Iterator[
     key = f"{prefix}chat_template"
     if name == "jinja" and not text:
         yield Finding(key, "'jinja' needs chat_template_jinja", "give the template's text or file there")
-    elif name is not None and name in CHAT_TEMPLATES:
+    elif name is not None and is_chat_template(name):
         if text and name != "jinja":
             yield _two_templates(prefix, name)
-    elif name is not None and not is_template_to_come(name):
-        known = f"expected one of {', '.join(CHAT_TEMPLATES)}"
-        yield Finding(key, f"found {found_text(name)}, {known}", did_you_mean(name, CHAT_TEMPLATES))
+    elif name is not None:
+        message = f"found {found_text(name)}, expected tokenizer_default, jinja or the name of a template of axo"
+        known = f"known: {', '.join(CHAT_TEMPLATES)}"
+        yield Finding(key, message, did_you_mean(name, CHAT_TEMPLATES) or known)
 
 
 def _two_templates(prefix: str, name: str | None) -> Finding:
@@ -57,18 +61,15 @@ def _two_templates(prefix: str, name: str | None) -> Finding:
 
 def dataset_types(recipe: Recipe) -> list[Finding]:
     """`type:` strings that no format has, here or in Axolotl."""
+    if recipe.preferences.objective is not None:
+        return []
     findings: list[Finding] = []
     for key, entry in entries(recipe):
-        kind = entry.type
-        if not isinstance(kind, str) or kind in KNOWN_TYPES or lacking_type(kind) is not None:
+        if isinstance(entry.type, str) and lacking_type(entry.type) is not None:
             continue
-        gone = renamed.TYPES_GONE.get(first_word(kind))
-        if gone is not None:
-            findings.append(Finding(f"{key}.type", f"{kind!r} is no longer a type", gone))
-        else:
-            expected = f"expected one of {', '.join(KNOWN_TYPES)} or a mapping of field_* keys"
-            message = f"found {found_text(kind)}, {expected}"
-            findings.append(Finding(f"{key}.type", message, did_you_mean(kind, KNOWN_TYPES)))
+        fault = type_fault(entry, others=PREFERENCE_TYPES)
+        if fault is not None:
+            findings.append(Finding(f"{key}.type", *fault))
     return findings
 
 
@@ -85,8 +86,8 @@ def message_fields(recipe: Recipe) -> list[Finding]:
 
 
 def trained_roles(recipe: Recipe) -> list[Finding]:
-    """An empty list of roles leaves something to train only where the data's own flags or the ends of turns say so."""
-    if recipe.data.train_on_inputs:
+    """An empty list of roles trains the last answer; with other rules beside it, only what these name is trained."""
+    if recipe.data.train_on_inputs or is_compared(recipe):
         return []
     hint = "leave it out to train the assistant, or set train_on_inputs: true to train every role"
     return [
@@ -95,38 +96,64 @@ def trained_roles(recipe: Recipe) -> list[Finding]:
         if entry.roles_to_train == []
         and reads(entry, "roles_to_train")
         and not (entry.message_field_training or entry.message_field_training_detail)
-        and entry.train_on_eos not in ("all", "last")
+        and not (entry.train_on_eos is None and entry.train_on_eot is None)
+        and not {entry.train_on_eos, entry.train_on_eot} & {"all", "last"}
     ]
 
 
 def local_splits(recipe: Recipe) -> list[Finding]:
-    """A single file is one split, the whole of it."""
+    """Splits that nothing can have, and those that a file cannot: it is one split, the whole of it."""
+    findings: list[Finding] = []
+    for key, entry in entries(recipe):
+        try:
+            parts = parse_split(entry.split)
+        except ValueError as error:
+            findings.append(Finding(f"{key}.split", str(error), HOW))
+            continue
+        others = [part.name for part in parts if part.name != "train"]
+        if others and names_file(entry.path):
+            message = f"found {found_text(entry.split)}: a single file has no such split"
+            findings.append(Finding(f"{key}.split", message, "leave split out"))
+    return findings
+
+
+def names(recipe: Recipe) -> list[Finding]:
+    """A list of names without any stands for no data set at all."""
     return [
-        Finding(f"{key}.split", f"found {found_text(entry.split)}: a single file has no such split", "leave split out")
+        Finding(f"{key}.name", "the list of names is empty", "leave it out, or name one")
         for key, entry in entries(recipe)
-        if entry.split != "train" and DATA_FILE.search(entry.path) and "://" not in entry.path
+        if entry.name == []
     ]
+
+
+def names_file(path: str) -> bool:
+    """Whether a path can only mean one data file on this machine."""
+    return DATA_FILE.search(path) is not None and scheme_of(path) is None and not set(path) & set("*?[")
 
 
 def remarks(recipe: Recipe) -> list[Note]:
     """Keys of a data set that its type does not read."""
+    if is_compared(recipe):
+        return []
     notes: list[Note] = [*_overruled(recipe)]
     for key, entry in entries(recipe):
-        kind = entry.type if isinstance(entry.type, str) else "a mapping"
-        if lacking_type(kind) is not None:
-            continue
-        idle = [name for name in sorted(entry.model_fields_set) if _FORMAT_KEYS.get(name, kind) != kind]
+        idle = [name for name in sorted(entry.model_fields_set) if not format_keys.reads(entry, name)]
         if idle:
-            notes.append(Remark(tuple(f"{key}.{name}" for name in idle), f"with type: {kind}"))
+            notes.append(Remark(tuple(f"{key}.{name}" for name in idle), _with_type(entry)))
+        if entry.type is None:
+            notes.append(f"{key} has no type: its rows must be tokenised already (input_ids, attention_mask, labels)")
     return notes
 
 
 def reads(section: Section, key: str) -> bool:
     """Whether a data set of this type reads `key`; of all else every key is read."""
-    if not isinstance(section, DatasetEntry):
-        return True
-    kind = section.type if isinstance(section.type, str) else "a mapping"
-    return _FORMAT_KEYS.get(key, kind) == kind
+    return format_keys.reads(section, key) if isinstance(section, DatasetEntry) else True
+
+
+def _with_type(entry: DatasetEntry) -> str:
+    if entry.type is None:
+        return "without type"
+    return f"with type: {entry.type if isinstance(entry.type, str) else 'a mapping'}"
 
 
 def _overruled(recipe: Recipe) -> list[Remark]:
@@ -137,26 +164,4 @@ def _overruled(recipe: Recipe) -> list[Remark]:
     return [Remark((f"{key}.roles_to_train",), "train_on_inputs trains every role") for key in given]
 
 
-DATA_FILE = re.compile(r"\.(json|jsonl|csv|parquet|txt)$")
-_FORMAT_KEYS = {
-    "field": "completion",
-    **dict.fromkeys(
-        (
-            "field_messages",
-            "field_system",
-            "field_tools",
-            "message_field_role",
-            "message_field_content",
-            "message_property_mappings",
-            "message_field_training",
-            "roles",
-            "roles_to_train",
-            "train_on_eos",
-            "drop_system_message",
-            "chat_template",
-            "chat_template_jinja",
-        ),
-        "chat_template",
-    ),
-}
-"""Key of a data set -> the only type that reads it."""
+DATA_FILE = re.compile(r"\.(json|jsonl|csv|tsv|parquet|arrow|txt)(\.gz|\.zst)?$")

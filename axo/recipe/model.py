@@ -37,6 +37,7 @@ class ModelSection(Section):
             "LlamaForCausalLM",
             "GPT2LMHeadModel",
             matching=r"(?!Auto)\w+(ForCausalLM|LMHeadModel|WithLMHead|ForConditionalGeneration)",
+            data=True,
         ),
     ] = None
     """Class of the model; must be the one that the model's config names. Unset: taken from the config."""

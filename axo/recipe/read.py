@@ -86,19 +86,24 @@ class LoadedRecipe:
     """What axo cannot run yet; empty unless these were asked for."""
 
 
-def read_recipe(path: str | Path, *, overrides: Sequence[str] = (), allow_not_yet: bool = False) -> LoadedRecipe:
+def read_recipe(
+    path: str | Path, *, overrides: Sequence[str] = (), allow_not_yet: bool = False, for_data: bool = False
+) -> LoadedRecipe:
     """Read, check and route the recipe at `path` (a file, a folder with one recipe, an https address), changed by
     `overrides` (options of the command line).
 
     Raises RecipeError with the faults of the first round that has any: the command line's form; the file and its YAML;
     all keys and types; all rules across keys. Keys and values that axo cannot run yet are reported with whichever of
-    the last two comes; `allow_not_yet` hands them over instead, for those who only explain a recipe.
+    the last two comes; `allow_not_yet` hands them over instead, for those who only explain a recipe; `for_data` hands
+    over those that only training lacks, for those who only prepare data.
     Imports no heavy library; asks the network for an address only."""
     asked = parse_overrides(overrides)
-    return resolve_recipe(find_recipe(path), asked=asked, allow_not_yet=allow_not_yet)
+    return resolve_recipe(find_recipe(path), asked=asked, allow_not_yet=allow_not_yet, for_data=for_data)
 
 
-def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_yet: bool = False) -> LoadedRecipe:
+def resolve_recipe(
+    recipe: RecipeText, *, asked: Sequence[Override], allow_not_yet: bool = False, for_data: bool = False
+) -> LoadedRecipe:
     """The same for a recipe that was found before."""
     document = parse_document(recipe.text, file=recipe.name)
     values, misplaced = apply_overrides(document.values, asked)
@@ -107,14 +112,17 @@ def resolve_recipe(recipe: RecipeText, *, asked: Sequence[Override], allow_not_y
     source = Source(recipe.name, document.lines, frozenset(override.key for override in asked), rewritten.moved)
     support = assess(flat)
     refusals, idle = (*rewritten.not_yet, *support.refusals), {**rewritten.idle, **support.idle}
+    allowed = support.only_training if for_data else frozenset[Finding]()
     as_written = replace(source, moved={}).locate([*secrets_in(values), *rewritten.findings])
     faults = [*document.findings, *misplaced, *as_written]
     built = build(flat)
     if not isinstance(built, Recipe):
         faults = [*faults, *_unreported(built, faults)]
-        raise RecipeError(source.locate([*faults, *(() if allow_not_yet else _unreported(refusals, faults))]))
+        refused = [finding for finding in refusals if finding not in allowed]
+        raise RecipeError(source.locate([*faults, *(() if allow_not_yet else _unreported(refused, faults))]))
     refusals = _unreported((*refusals, *lacks(built)), faults)
-    findings = [*(faults or check(built)), *(() if allow_not_yet else refusals)]
+    refused = [finding for finding in refusals if finding not in allowed]
+    findings = [*(faults or check(built)), *(() if allow_not_yet else refused)]
     if findings:
         raise RecipeError(source.locate(findings))
     said = remarks(built)

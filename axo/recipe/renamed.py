@@ -128,23 +128,13 @@ GONE: Mapping[str, str] = {
 value switches it off."""
 
 TYPES_NOT_YET = frozenset(
-    "alpaca_chat alpaca_instruct alpaca_w_system orcamini context_qa creative_acr metharme pygmalion llama2_chat "
-    "jeopardy oasst gpteacher reflection explainchoice concisechoice summarizetldr pretrain messages _synthetic "
-    "stepwise_supervised bradley_terry chatml llama3 zephyr passthrough ebft_chat_multiturn ebft_opencode "
-    "ebft_reasoning ebft_strided_chat ebft_strided_structured user_defined".split()
+    "ebft_chat_multiturn ebft_opencode ebft_reasoning ebft_strided_chat ebft_strided_structured".split()
 )
 """First words (before `:` or `.`) of Axolotl's `type:` strings that axo does not have yet."""
 
 TYPES_GONE: Mapping[str, str] = {
     "sharegpt": "use type: chat_template with field_messages: conversations, message_field_role: from and "
     "message_field_content: value",
+    "user_defined": "give type: as a mapping, as in type: {field_instruction: question, field_output: answer}",
 }
 """First words of `type:` strings of old recipes -> what to use."""
-
-CHAT_TEMPLATES_NOT_YET = frozenset(
-    "alpaca aya chatml_thinking cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone "
-    "exaone4 falcon_h1 gemma gemma3 gemma3n gemma4 gemma4_unified granite granite4 granitemoe jamba llama3_2_vision "
-    "llama4 llava metharme mistral_v1 mistral_v2v3 mistral_v3_tekken mistral_v7_tekken nemotron_h phi_3 phi_35 phi_4 "
-    "pixtral qwen2_vl qwen3 qwen3_5 qwen_25 smolvlm voxtral".split()
-)
-"""Names of chat templates that Axolotl ships and axo does not have yet."""

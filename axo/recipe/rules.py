@@ -15,9 +15,11 @@ from axo.recipe import (
     data_lacks,
     data_rules,
     engine_rules,
+    expect_rules,
     extension_rules,
     optim_rules,
     precision_rules,
+    preference_data_rules,
     preference_rules,
     stream_rules,
 )
@@ -33,7 +35,7 @@ def check(recipe: Recipe) -> list[Finding]:
 
 def lacks(recipe: Recipe) -> list[Finding]:
     """What `recipe` asks for by name that axo does not have yet, beside its marked keys and values."""
-    return data_lacks.lacks(recipe)
+    return [*data_lacks.lacks(recipe), *preference_data_rules.lacks(recipe)]
 
 
 def remarks(recipe: Recipe) -> list[Note]:
@@ -71,15 +73,20 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     preference_rules.generations,
     preference_rules.betas,
     stream_rules.shards,
+    stream_rules.mixtures,
     stream_rules.synthetic_ids,
+    stream_rules.streams,
     extension_rules.mask_ratios,
     extension_rules.processor_keys,
     extension_rules.mistral_tokenizer,
     data_rules.chat_templates,
     data_rules.dataset_types,
+    preference_data_rules.types,
     data_rules.message_fields,
     data_rules.trained_roles,
     data_rules.local_splits,
+    data_rules.names,
+    expect_rules.expectations,
     table(LAWS),
 )
 
@@ -89,5 +96,7 @@ REMARKS: tuple[Callable[[Recipe], list[Note]], ...] = (
     batch_rules.remarks,
     precision_rules.remarks,
     data_rules.remarks,
+    stream_rules.remarks,
+    preference_data_rules.remarks,
     extension_rules.remarks,
 )

@@ -53,6 +53,12 @@ class NotYet:
 
     off: tuple[Any, ...] = ()
     """Values that ask for what axo does anyway; empty: what is false, zero or empty."""
+    data: bool | tuple[Any, ...] = False
+    """Only training lacks it, data can be prepared all the same: whatever the value (True), or with these values."""
+
+    def prepares(self, value: Any) -> bool:
+        """Whether data can be prepared although the key has this value."""
+        return value in self.data if isinstance(self.data, tuple) else self.data
 
 
 @dataclass(frozen=True, init=False)
@@ -62,10 +68,13 @@ class Supported:
     values: tuple[Any, ...]
     matching: str | None
     """Regular expression of further texts that axo can run, of which `values` are examples."""
+    data: bool
+    """Only training lacks the other values, data can be prepared all the same."""
 
-    def __init__(self, *values: Any, matching: str | None = None) -> None:
+    def __init__(self, *values: Any, matching: str | None = None, data: bool = False) -> None:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "matching", matching)
+        object.__setattr__(self, "data", data)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ class Support:
     """Keys and values that are known and cannot be run yet."""
     idle: Mapping[str, str]
     """Dotted key -> why it has no effect."""
+    only_training: frozenset[Finding] = frozenset()
+    """Those of the refusals in spite of which data can be prepared."""
 
 
 def assess(flat: Mapping[str, Any]) -> Support:
@@ -30,8 +32,11 @@ def assess(flat: Mapping[str, Any]) -> Support:
     for key, value in flat.items():
         owner = owner_of(key)
         if owner is not None:
+            before = len(walk.refusals)
             walk.key(SECTIONS[owner], key, value, key)
-    return Support(tuple(walk.refusals), walk.idle)
+            if owner in _TRAINING:
+                walk.only_training += walk.refusals[before:]
+    return Support(tuple(walk.refusals), walk.idle, frozenset(walk.only_training))
 
 
 def asks_for_nothing(value: Any, *, default: Any, off: tuple[Any, ...] = ()) -> bool:
@@ -58,10 +63,17 @@ def same(one: Any, other: Any) -> bool:
     return isinstance(one, bool) == isinstance(other, bool) and one == other
 
 
+_TRAINING = frozenset(
+    "adapters quantization optim precision engines kernels batch checkpoint evaluation tracking inference".split()
+)
+"""Sections of which no key changes what the data is prepared to. In the others a mark says it of a key."""
+
+
 @dataclass
 class _Walk:
     refusals: list[Finding] = field(default_factory=list[Finding])
     idle: dict[str, str] = field(default_factory=dict[str, str])
+    only_training: list[Finding] = field(default_factory=list[Finding])
 
     def key(self, section: type[Section], key: str, value: Any, at: str) -> None:
         info = section.model_fields.get(key)
@@ -70,6 +82,9 @@ class _Walk:
         refusal = next(_refusals(section, key, value, at), None)
         if refusal is not None:
             self.refusals.append(refusal)
+            not_yet, supported = mark(info, NotYet), mark(info, Supported)
+            if (not_yet is not None and not_yet.prepares(value)) or (supported is not None and supported.data):
+                self.only_training.append(refusal)
             return
         no_effect = mark(info, NoEffect)
         if no_effect is not None:

@@ -65,7 +65,8 @@ class TokenizerSection(Section):
     data (true or a number), or of the token ids in a list."""
 
     chat_template: str | None = None
-    """Name of the chat template: `tokenizer_default`, `chatml`, `llama3` or `jinja` (with chat_template_jinja)."""
+    """Name of the chat template: `tokenizer_default` (that of the tokenizer), one that axo brings, such as `chatml`,
+    `tokenizer_default_fallback_chatml` (the second where there is no first), or `jinja` (with chat_template_jinja)."""
     chat_template_jinja: str | None = None
     """A chat template as Jinja text, or the path of a file with it."""
     chat_template_kwargs: dict[str, Any] | None = None

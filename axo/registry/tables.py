@@ -2,19 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from axo.registry.registry import Registry
 
+_PROMPTED = """
+    alpaca alpaca:instruct alpaca:chat alpaca:chatml alpaca:phi
+    alpaca_chat alpaca_chat.load_concise alpaca_chat.load_qa alpaca_chat.load_camel_ai alpaca_chat.load_no_prompt
+    alpaca_instruct alpaca_instruct.load_no_prompt
+    alpaca_w_system alpaca_w_system.load_instruct alpaca_w_system.load_chat alpaca_w_system.load_open_orca
+    alpaca_w_system.load_open_orca_chatml
+    orcamini
+    context_qa context_qa.load_404 context_qa.load_v2
+    creative_acr.load_answer creative_acr.load_critique creative_acr.load_revise
+    metharme
+    jeopardy jeopardy:instruct jeopardy:chat jeopardy:chatml jeopardy:phi
+    oasst oasst:instruct oasst:chat oasst:chatml oasst:phi
+    gpteacher gpteacher:instruct gpteacher:chat gpteacher:chatml gpteacher:phi
+    reflection reflection:instruct reflection:chat
+    explainchoice explainchoice:instruct explainchoice:chat explainchoice:chatml explainchoice:phi
+    concisechoice concisechoice:instruct concisechoice:chat concisechoice:chatml concisechoice:phi
+    summarizetldr summarizetldr:instruct summarizetldr:chat summarizetldr:chatml summarizetldr:phi
+""".split()
 DATASET_FORMATS = Registry(
     "dataset type",
     {
-        "alpaca": "axo.data.formats.alpaca:Alpaca",
         "chat_template": "axo.data.formats.chat_template:ChatTemplate",
         "completion": "axo.data.formats.completion:Completion",
         "input_output": "axo.data.formats.input_output:InputOutput",
         "mapping": "axo.data.formats.mapping:Mapping",
+        "messages": "axo.data.formats.internal_messages:InternalMessages",
+        "pretrain": "axo.data.formats.pretrain:Pretrain",
+        "pretokenized": "axo.data.formats.pretokenized:Pretokenized",
+        "custom_code": "axo.data.formats.custom_code:CustomCode",
+        "_synthetic": "axo.data.formats.synthetic:Synthetic",
+        "pygmalion": "axo.data.formats.pygmalion:Pygmalion",
+        "llama2_chat": "axo.data.formats.llama2_chat:Llama2Chat",
+        **dict.fromkeys(_PROMPTED, "axo.data.formats.prompted:Prompted"),
     },
 )
-"""`mapping` stands for a `type:` that is itself a mapping of `field_*` keys."""
+"""`mapping` stands for a `type:` that is itself a mapping of `field_*` keys, `pretokenized` for a data set without a
+type, `custom_code` for a type that names a Python module."""
+
+_PAIRS = {
+    "chat_template": "axo.data.formats.preference_chat:ChatPair",
+    "chat_template.default": "axo.data.formats.preference_chat:ChatPair",
+    "chat_template.argilla_chat": "axo.data.formats.preference_chat:ConversationPair",
+    "chat_template.argilla": "axo.data.formats.preference_chat:ConversationPair",
+    "chatml": "axo.data.formats.preference_text:chatml_default",
+    "chatml.default": "axo.data.formats.preference_text:chatml_default",
+    "chatml.argilla_chat": "axo.data.formats.preference_text:chatml_argilla_chat",
+    "chatml.icr": "axo.data.formats.preference_text:chatml_icr",
+    "chatml.intel": "axo.data.formats.preference_text:chatml_intel",
+    "chatml.prompt_pairs": "axo.data.formats.preference_text:chatml_prompt_pairs",
+    "chatml.ultra": "axo.data.formats.preference_text:chatml_ultra",
+    "llama3": "axo.data.formats.preference_text:llama3_default",
+    "llama3.default": "axo.data.formats.preference_text:llama3_default",
+    "llama3.argilla_chat": "axo.data.formats.preference_text:llama3_argilla_chat",
+    "llama3.icr": "axo.data.formats.preference_text:llama3_icr",
+    "llama3.intel": "axo.data.formats.preference_text:llama3_intel",
+    "llama3.prompt_pairs": "axo.data.formats.preference_text:llama3_prompt_pairs",
+    "llama3.ultra": "axo.data.formats.preference_text:llama3_ultra",
+    "zephyr.nectar": "axo.data.formats.preference_ranked:Nectar",
+    "passthrough": "axo.data.formats.preference_columns:PairColumns",
+    "passthrough.default": "axo.data.formats.preference_columns:PairColumns",
+    "columns": "axo.data.formats.preference_columns:PairColumns",
+    "mapping": "axo.data.formats.preference_mapping:PairMapping",
+}
+PREFERENCE_FORMATS: Mapping[str, Registry] = {
+    "pairs": Registry("type of preferences", _PAIRS),
+    "judged": Registry(
+        "type of judged answers",
+        {
+            "chat_template": "axo.data.formats.preference_chat:JudgedChat",
+            "chat_template.default": "axo.data.formats.preference_chat:JudgedChat",
+            "chatml.argilla": "axo.data.formats.preference_judged:chatml_argilla",
+            "chatml.argilla_chat": "axo.data.formats.preference_judged:chatml_argilla_chat",
+            "chatml.intel": "axo.data.formats.preference_judged:chatml_intel",
+            "chatml.prompt_pairs": "axo.data.formats.preference_judged:chatml_prompt_pairs",
+            "chatml.ultra": "axo.data.formats.preference_judged:chatml_prompt_pairs",
+            "llama3.argilla": "axo.data.formats.preference_judged:llama3_argilla",
+            "llama3.argilla_chat": "axo.data.formats.preference_judged:llama3_argilla_chat",
+            "llama3.intel": "axo.data.formats.preference_judged:llama3_intel",
+            "llama3.prompt_pairs": "axo.data.formats.preference_judged:llama3_prompt_pairs",
+            "llama3.ultra": "axo.data.formats.preference_judged:llama3_prompt_pairs",
+            "columns": "axo.data.formats.preference_columns:JudgedColumns",
+            "mapping": "axo.data.formats.preference_mapping:JudgedMapping",
+        },
+    ),
+    "rewards": Registry(
+        "type of rewarded answers",
+        {
+            "bradley_terry.chat_template": "axo.data.formats.bradley_terry:chat_template",
+            "bradley_terry.llama3.icr": "axo.data.formats.bradley_terry:llama3_icr",
+            **_PAIRS,
+        },
+    ),
+    "steps": Registry("type of judged steps", {"stepwise_supervised": "axo.data.formats.stepwise:StepwiseSupervised"}),
+}
+"""What rows mean where answers are compared: family -> type -> format. `columns` stands for a data set without `type:`,
+whose columns have the names that trl reads; `mapping` as above."""
+
+PREFERENCE_FAMILIES: Mapping[str, str] = {
+    **dict.fromkeys(("dpo", "ipo", "simpo", "orpo"), "pairs"),
+    "kto": "judged",
+    "reward_model": "rewards",
+    "process_reward_model": "steps",
+}
+"""Objective (PreferenceSection.objective) -> family."""
+
+
+def dataset_formats(objective: str | None) -> Registry:
+    """The types of data sets that serve an objective; None: the answers are imitated."""
+    return DATASET_FORMATS if objective is None else PREFERENCE_FORMATS[PREFERENCE_FAMILIES[objective]]
+
+
+CHAT_TEMPLATES = tuple(
+    """
+    alpaca aya chatml cohere command_a command_a_rag command_a_tool_use deepseek_v2 deepseek_v3 exaone exaone4
+    falcon_h1 gemma gemma3 gemma3n gemma4 gemma4_unified granite granite4 granitemoe jamba llama3 llama3_2_vision
+    llama4 llava metharme mistral_v1 mistral_v2v3 mistral_v3_tekken mistral_v7_tekken nemotron_h phi_3 phi_35 phi_4
+    pixtral qwen2_vl qwen3 qwen3_5 qwen_25 smolvlm voxtral
+    """.split()
+)
+"""Names of the chat templates that axo brings, each a file of axo/data/templates."""
 
 ATTENTION = Registry(
     "attention implementation",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from axo.data.collate import collate, micro_batches
-from axo.data.store import Store
+from axo.data.collate import Samples, collate, micro_batches
 from axo.engines.base import Engine
 from axo.plan.plan import Plan
 from axo.train.evaluate import Evaluation, evaluate
-from axo.train.loop import Packs
+from axo.train.feed import Packs
 from axo.train.orders import PreparedData
+from axo.train.scored import ScoredData
 from axo.types import Batch
 
 
 def batch_maker(
-    store: Store, *, pad_token_id: int, engine: Engine, rows: int, length: int | None, multiple_of: int | None
+    store: Samples, *, pad_token_id: int, engine: Engine, rows: int, length: int | None, multiple_of: int | None
 ) -> Callable[[Packs], list[Batch]]:
     """Packs of all ranks -> this rank's micro-batches of `rows` rows."""
     layout = engine.layout
@@ -29,7 +29,9 @@ def batch_maker(
     return make
 
 
-def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_id: int) -> Callable[[], Evaluation]:
+def make_evaluate(
+    data: PreparedData | ScoredData, plan: Plan, *, engine: Engine, pad_token_id: int
+) -> Callable[[], Evaluation]:
     """A function that scores the whole evaluation data once."""
     assert data.eval_order is not None
     order = data.eval_order
@@ -44,7 +46,8 @@ def make_evaluate(data: PreparedData, plan: Plan, *, engine: Engine, pad_token_i
     packs_a_forward = plan.batch.eval_batch_size * engine.layout.dp_size
 
     def batches() -> Iterator[Batch]:
-        for begin in range(0, len(order.packs), packs_a_forward):
-            yield from make(list(order.packs[begin : begin + packs_a_forward]))
+        packs = order.packs
+        for begin in range(0, len(packs), packs_a_forward):
+            yield from make(list(packs[begin : begin + packs_a_forward]))
 
-    return lambda: evaluate(engine, batches())
+    return lambda: evaluate(engine, batches(), set_names=data.eval_names)

@@ -72,7 +72,7 @@ class Checkpoints:
         self._compare_threads(read_manifest(folder).get("threads"), folder)
         self.engine.load_state(folder / ENGINE_FOLDER)
         load_rng(folder / f"rng-{self.engine.layout.rank:05d}.safetensors", device=self.engine.device)
-        return Progress(**json.loads((folder / STATE).read_text()))
+        return Progress.from_json(json.loads((folder / STATE).read_text()))
 
     def _compare_threads(self, then: int | None, folder: Path) -> None:
         """A CPU adds up in another order with another number of threads; on a GPU they compute nothing."""

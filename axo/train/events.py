@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
+
+from axo.data.stream import Position
 
 
 @dataclass
@@ -18,9 +21,16 @@ class Progress:
     """Steps of this epoch that are finished."""
     trained_tokens: int = 0
     """Trained tokens of all finished steps."""
+    stream: Position | None = None
+    """Of the next step, where data is streamed."""
 
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> Progress:
+        position = saved.get("stream")
+        return cls(**{**saved, "stream": None if position is None else Position(**position)})
 
     def at_boundary(self, *, epoch_end: bool) -> Progress:
         """The position that a checkpoint records: after the last step of an epoch, the next epoch's start."""
@@ -45,6 +55,18 @@ class StepMetrics:
     """Trained tokens over all ranks; evaluation and saving are not in the time."""
     peak_memory_bytes: int
     """Of this rank so far: allocated on the GPU, or resident on a CPU."""
+    set_losses: dict[str, float] = field(default_factory=dict[str, float])
+    """Name of each data set that had trained tokens in the step -> mean loss of these; only of several data sets."""
+    rows: int | None = None
+    """Rows of streamed data so far; None: the data was prepared."""
+
+    def values(self) -> dict[str, float]:
+        """Every number by its name; the loss of a data set is `loss_<name>`."""
+        values = asdict(self)
+        sets, rows = values.pop("set_losses"), values.pop("rows")
+        if rows is not None:
+            values["rows"] = rows
+        return {**values, **{f"loss_{name}": loss for name, loss in sets.items()}}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ class Job(BaseModel):
     recipe: dict[str, Any]
     """The effective recipe as a flat mapping."""
     plan: Plan
-    train_store: Path
+    train_store: Path | None
+    """None: the data is read while training goes on."""
     eval_store: Path | None
     """Prepared test_datasets; None: evaluation samples are split off the training store."""
     chat_template: str | None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from axo.data.order import Order, make_order, split
+from axo.data.mix import Mixture, Share, mix
+from axo.data.order import Order, make_order, part, split
+from axo.data.report import set_names
+from axo.data.source import expanded
 from axo.data.store import Store, open_store
 from axo.plan.plan import BatchPlan
 from axo.recipe.batch import BatchSection
@@ -20,44 +24,91 @@ class PreparedData:
 
     train_store: Store
     train_order: Order
+    train_mixture: Mixture
+    """What each data set gives to an epoch."""
     eval_store: Store
     eval_order: Order | None
     """None: nothing to evaluate."""
+    train_names: tuple[str, ...] = ()
+    """What the data sets of the training store are called in metrics."""
+    eval_names: tuple[str, ...] = ()
 
 
 def open_prepared(
     train: Path, evaluation: Path | None, *, data: DataSection, section: BatchSection, batch: BatchPlan, seed: int
 ) -> PreparedData:
-    """Open the stores and make the orders; pure in the stores' content, the recipe and the global batch."""
+    """Open the stores and make the orders; pure in the stores' content, the recipe and the global batch. DataError
+    where no sample is left to train, or a data set would give none."""
     train_store = open_store(train)
-    train_indices, eval_indices = split(len(train_store), val_set_size=data.val_set_size, seed=seed)
-    eval_store = train_store
+    numbers = _part(len(train_store), data, seed)
+    train_at, eval_at = split(len(numbers), val_set_size=data.val_set_size, seed=seed)
+    eval_store, eval_indices = train_store, numbers[eval_at]
     if evaluation is not None:
         eval_store = open_store(evaluation)
-        eval_indices = np.arange(len(eval_store))
+        eval_indices = _part(len(eval_store), data, seed)
+    mixture = mix(
+        train_store.sets,
+        numbers[train_at],
+        shares=_shares(data, train_store),
+        seed=seed,
+        shuffle_each=bool(data.shuffle_before_merging_datasets),
+    )
     return PreparedData(
         train_store=train_store,
-        train_order=make_order(
-            train_store.lengths,
-            indices=train_indices,
-            capacity=data.sequence_len if batch.sample_packing else None,
-            packs_per_step=batch.packs_per_step,
-            seed=seed,
-            shuffle=data.shuffle_merged_datasets,
-            sequential=section.sample_packing_sequentially,
-            group_size=section.sample_packing_group_size,
-        ),
+        train_order=_train_order(train_store, mixture, data=data, section=section, batch=batch, seed=seed),
+        train_mixture=mixture,
         eval_store=eval_store,
         eval_order=None
         if len(eval_indices) == 0
         else make_order(
             eval_store.lengths,
-            indices=eval_indices,
-            capacity=data.sequence_len if batch.eval_sample_packing else None,
+            samples=eval_indices,
+            capacity=_eval_capacity(data, evaluation) if batch.eval_sample_packing else None,
             packs_per_step=batch.eval_batch_size,
             seed=seed,
             shuffle=False,
-            sequential=False,
             group_size=section.sample_packing_group_size,
         ),
+        train_names=set_names(train),
+        eval_names=set_names(evaluation or train),
     )
+
+
+def _train_order(
+    store: Store, mixture: Mixture, *, data: DataSection, section: BatchSection, batch: BatchPlan, seed: int
+) -> Order:
+    return make_order(
+        store.lengths,
+        samples=mixture,
+        capacity=data.sequence_len if batch.sample_packing else None,
+        packs_per_step=batch.packs_per_step,
+        seed=seed,
+        shuffle=data.shuffle_merged_datasets and not section.curriculum_sampling,
+        sequential=section.sample_packing_sequentially,
+        group_size=section.sample_packing_group_size,
+        group_by_length=bool(section.group_by_length),
+    )
+
+
+def _part(n: int, data: DataSection, seed: int) -> np.ndarray:
+    """The samples of the part that dataset_shard_idx names; all of them where the recipe names none."""
+    if data.dataset_shard_num is None or data.dataset_shard_idx is None:
+        return np.arange(n)
+    return part(
+        n,
+        parts=data.dataset_shard_num,
+        index=data.dataset_shard_idx,
+        seed=seed,
+        shuffle=data.shuffle_merged_datasets,
+    )
+
+
+def _shares(data: DataSection, store: Store) -> Sequence[Share]:
+    shares = [Share(weight=one.weight, repeat=one.repeat) for entry in data.datasets for one in expanded(entry)]
+    assert len(store.sets) == 0 or int(store.sets.max()) < len(shares)
+    return shares
+
+
+def _eval_capacity(data: DataSection, evaluation: Path | None) -> int:
+    """eval_sequence_len is the length of test_datasets; what is held out of `datasets` has theirs."""
+    return data.sequence_len if evaluation is None else data.eval_sequence_len or data.sequence_len

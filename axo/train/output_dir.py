@@ -19,12 +19,12 @@ METRICS = "metrics.jsonl"
 LOCK = ".lock"
 NEUTRAL_KEYS = frozenset(
     {
-        "output_dir", "fallbacks", "dataset_prepared_path", "ddp_timeout",
+        "output_dir", "fallbacks", "dataset_prepared_path", "ddp_timeout", "expect",
         "save_strategy", "save_steps", "saves_per_epoch", "save_total_limit", "resume_from_checkpoint",
         "auto_resume_from_checkpoints", "eval_strategy", "eval_steps", "evals_per_epoch", "eval_batch_size",
         "eval_sample_packing", "test_datasets", "logging_steps", "use_tensorboard", "use_wandb", "wandb_project",
         "wandb_entity", "wandb_name", "wandb_run_id", "wandb_mode", "lora_model_dir",
-        "datasets",
+        "datasets", "eval_sequence_len", "max_lost_tokens",
     }
 )  # fmt: skip
 """Keys that do not change what is trained; `datasets` stands in the trajectory as the hash of its content."""

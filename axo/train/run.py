@@ -31,6 +31,7 @@ from axo.train.batches import batch_maker, make_evaluate
 from axo.train.build import describe_trained, make_engine, make_objective, save_model
 from axo.train.checkpoint import Checkpoints, disk_must_take
 from axo.train.events import Hook, Progress
+from axo.train.feed import PreparedFeed, StreamFeed
 from axo.train.hooks.console import Console
 from axo.train.hooks.evaluation import EvaluationHook
 from axo.train.hooks.metrics_file import MetricsFile
@@ -38,8 +39,10 @@ from axo.train.hooks.saving import SavingHook
 from axo.train.hooks.tracking import TrackingHook
 from axo.train.job import Job
 from axo.train.loop import Loop
-from axo.train.orders import PreparedData, open_prepared
+from axo.train.orders import open_prepared
+from axo.train.scored import open_evaluation
 from axo.train.stop import StopFlag
+from axo.train.streaming import RunData, open_stream
 
 
 def run(job: Job) -> None:
@@ -56,12 +59,14 @@ def run(job: Job) -> None:
             LOG.info("%s", describe_trained(objective, plan))
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
-        data = _open(job, recipe)
+        data = _open(job, recipe, engine=engine, pad_token_id=tokenizer.pad_token_id)
         eot_tokens = recipe.tokenizer.eot_tokens or ()
         write_model = partial(save_model, adapter, objective, tokenizer, eot_tokens=eot_tokens)
         checkpoints = _checkpoints(job, recipe, engine, write_model)
         progress = checkpoints.load(job.resume) if job.resume else Progress()
         finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop)
+        if not finished and data.feed.fault is not None:
+            raise data.feed.fault
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
         if engine.layout.rank == 0:
@@ -118,34 +123,27 @@ def _train(
     recipe: Recipe,
     engine: Engine,
     objective: CausalLM,
-    data: PreparedData,
+    data: RunData,
     tokenizer: Any,
     checkpoints: Checkpoints,
     progress: Progress,
     stop: StopFlag,
 ) -> bool:
-    plan, steps = job.plan, job.plan.steps
+    steps = job.plan.steps
     assert steps is not None
-    if data.train_order.steps_per_epoch != steps.steps_per_epoch:
+    if isinstance(data.feed, PreparedFeed) and data.feed.order.steps_in(0) != steps.steps_per_epoch:
         raise TrainingError(
-            f"the Plan says {steps.steps_per_epoch} steps an epoch, the data gives {data.train_order.steps_per_epoch}"
+            f"the Plan says {steps.steps_per_epoch} steps an epoch, the data gives {data.feed.order.steps_in(0)}"
         )
     loop = Loop(
         engine=engine,
         objective=objective,
-        order=data.train_order,
-        collate=batch_maker(
-            data.train_store,
-            pad_token_id=tokenizer.pad_token_id,
-            engine=engine,
-            rows=plan.batch.micro_batch_size,
-            length=plan.batch.pad_to,
-            multiple_of=plan.batch.pad_to_multiple_of,
-        ),
+        feed=data.feed,
         learning_rate=make_schedule(recipe.optim, total_steps=steps.total_steps, warmup_steps=steps.warmup_steps),
         total_steps=steps.total_steps,
         max_grad_norm=recipe.optim.max_grad_norm,
         stop=stop,
+        set_names=data.names,
     )
     hooks = _hooks(job, recipe, engine, data, checkpoints, progress, pad_token_id=tokenizer.pad_token_id)
     try:
@@ -159,7 +157,7 @@ def _hooks(
     job: Job,
     recipe: Recipe,
     engine: Engine,
-    data: PreparedData,
+    data: RunData,
     checkpoints: Checkpoints,
     progress: Progress,
     *,
@@ -169,8 +167,8 @@ def _hooks(
     steps = job.plan.steps
     assert steps is not None
     hooks: list[Hook] = []
-    if steps.evaluate is not None and data.eval_order is not None:
-        score = make_evaluate(data, job.plan, engine=engine, pad_token_id=pad_token_id)
+    if steps.evaluate is not None and data.scored is not None:
+        score = make_evaluate(data.scored, job.plan, engine=engine, pad_token_id=pad_token_id)
         hooks.append(EvaluationHook(score, when=steps.evaluate))
     if engine.layout.rank == 0:
         folder = Path(recipe.run.output_dir)
@@ -193,8 +191,30 @@ def _trackers(job: Job, recipe: Recipe, folder: Path, *, step: int, logging_step
     return hooks
 
 
-def _open(job: Job, recipe: Recipe) -> PreparedData:
-    return open_prepared(
+def _open(job: Job, recipe: Recipe, *, engine: Engine, pad_token_id: int) -> RunData:
+    make_batches = partial(
+        batch_maker,
+        pad_token_id=pad_token_id,
+        engine=engine,
+        rows=job.plan.batch.micro_batch_size,
+        length=job.plan.batch.pad_to,
+        multiple_of=job.plan.batch.pad_to_multiple_of,
+    )
+    if job.train_store is None:
+        stream = open_stream(
+            data=recipe.data,
+            batch=recipe.batch,
+            tokenizer_section=recipe.tokenizer,
+            model=recipe.model,
+            packs_per_step=job.plan.batch.packs_per_step,
+            seed=recipe.run.seed,
+        )
+        tell = LOG.warning if engine.layout.rank == 0 else None
+        scored = open_evaluation(
+            job.eval_store, data=recipe.data, section=recipe.batch, batch=job.plan.batch, seed=recipe.run.seed
+        )
+        return RunData(StreamFeed(stream, make_batches, tell=tell), stream.names, scored)
+    data = open_prepared(
         job.train_store,
         job.eval_store,
         data=recipe.data,
@@ -202,6 +222,8 @@ def _open(job: Job, recipe: Recipe) -> PreparedData:
         batch=job.plan.batch,
         seed=recipe.run.seed,
     )
+    feed = PreparedFeed(data.train_order, make_batches(data.train_store))
+    return RunData(feed, data.train_names, data if data.eval_order is not None else None)
 
 
 def _checkpoints(job: Job, recipe: Recipe, engine: Engine, write_model: Callable[[Path], None]) -> Checkpoints:

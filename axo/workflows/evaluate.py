@@ -19,6 +19,7 @@ from axo.train.batches import make_evaluate
 from axo.train.build import make_engine, make_objective
 from axo.train.evaluate import Evaluation
 from axo.train.orders import PreparedData, open_prepared
+from axo.train.scored import ScoredData, open_evaluation
 from axo.workflows.prepare import Preparation, prepare_run
 from axo.workflows.trained import enough_memory, trained_folder
 
@@ -27,27 +28,35 @@ def evaluate(recipe: Recipe, *, base: bool, show: Callable[[str], None]) -> Eval
     """Score the recipe's evaluation data on one device with what was trained, or with base_model alone."""
     folder = None if base else trained_folder(recipe)
     prepared = prepare_run(recipe, show=show)
-    if folder is not None and recipe.data.test_datasets is None:
+    if folder is not None and prepared.train is not None and recipe.data.test_datasets is None:
         _warn_of_other_split(recipe, prepared)
-    data = open_prepared(
-        prepared.train.path,
-        None if prepared.evaluation is None else prepared.evaluation.path,
-        data=recipe.data,
-        section=recipe.batch,
-        batch=prepared.plan.batch,
-        seed=recipe.run.seed,
-    )
-    if data.eval_order is None:
+    data = _open(recipe, prepared)
+    if data is None or data.eval_order is None:
         message = "the recipe holds no evaluation data"
         raise RecipeError([Finding("val_set_size", message, "set val_set_size or test_datasets")])
     with enough_memory("lower eval_batch_size (or micro_batch_size), or sequence_len"):
         return _score(recipe, prepared, data, folder=folder)
 
 
+def _open(recipe: Recipe, prepared: Preparation) -> PreparedData | ScoredData | None:
+    evaluation = None if prepared.evaluation is None else prepared.evaluation.path
+    section, batch, seed = recipe.batch, prepared.plan.batch, recipe.run.seed
+    if prepared.train is None:
+        return open_evaluation(evaluation, data=recipe.data, section=section, batch=batch, seed=seed)
+    return open_prepared(prepared.train.path, evaluation, data=recipe.data, section=section, batch=batch, seed=seed)
+
+
 def _warn_of_other_split(recipe: Recipe, prepared: Preparation) -> None:
     """Samples are split off by seed, share and prepared data: with any other one, trained samples would be scored."""
     trained = output_dir.read_trajectory(Path(recipe.run.output_dir))
-    now = {"prepared_data": prepared.train.key, "seed": recipe.run.seed, "val_set_size": recipe.data.val_set_size}
+    data = recipe.data
+    now = {
+        "prepared_data": prepared.stream_key if prepared.train is None else prepared.train.key,
+        "seed": recipe.run.seed,
+        "val_set_size": data.val_set_size,
+        "dataset_shard_num": data.dataset_shard_num,
+        "dataset_shard_idx": data.dataset_shard_idx,
+    }
     defaults = {"seed": RunSection.model_fields["seed"].default, "val_set_size": 0.0}
     changed = [key for key, value in now.items() if trained and trained.get(key, defaults.get(key)) != value]
     if changed:
@@ -58,7 +67,9 @@ def _warn_of_other_split(recipe: Recipe, prepared: Preparation) -> None:
         )
 
 
-def _score(recipe: Recipe, prepared: Preparation, data: PreparedData, *, folder: Path | None) -> Evaluation:
+def _score(
+    recipe: Recipe, prepared: Preparation, data: PreparedData | ScoredData, *, folder: Path | None
+) -> Evaluation:
     plan = _on_one_device(prepared.plan)
     engine = make_engine(plan)
     with engine.construct():

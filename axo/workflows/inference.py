@@ -9,18 +9,19 @@ from typing import Any, TextIO
 
 import torch
 
-from axo.data.rows import Row
+from axo.data.formats.format import Setting
+from axo.data.preparation import format_name
 from axo.errors import CheckpointError
 from axo.infer.chat import chat
 from axo.infer.generate import GenerationSettings, chat_reply, complete, load_for_inference
 from axo.plan.resolve import resolve
-from axo.recipe.data import MappingType
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import DATASET_FORMATS
 from axo.workflows.evaluate import load_trained
 from axo.workflows.facts import find_facts
 from axo.workflows.merge import MERGED
 from axo.workflows.prepare import tokenizer_of
+from axo.workflows.template import taught_template
 from axo.workflows.trained import enough_memory, trained_folder
 
 
@@ -86,13 +87,14 @@ def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained
     Raises CheckpointError where that is not there yet.
     """
     tokenizer = tokenizer_of(recipe)
+    tokenizer.chat_template = taught_template(recipe, tokenizer).template
     with enough_memory("the model does not fit on the GPU: bf16: true halves it; CUDA_VISIBLE_DEVICES= uses the CPU"):
         model = _model(recipe, vocab_size=len(tokenizer), merged=merged, base=base)
     return Trained(
         model=model,
         tokenizer=tokenizer,
         question=_question(recipe),
-        uses_template=any(entry.type == "chat_template" for entry in recipe.data.datasets),
+        uses_template=any(entry.type == "chat_template" for entry in recipe.data.train_datasets),
         stop_tokens=recipe.tokenizer.eot_tokens or (),
         template_kwargs=recipe.tokenizer.chat_template_kwargs or {},
         system=recipe.tokenizer.default_system_message,
@@ -101,22 +103,9 @@ def load(recipe: Recipe, *, merged: bool = False, base: bool = False) -> Trained
 
 def _question(recipe: Recipe) -> Callable[[str], str]:
     """The prompt that the first data set trains an instruction with; the prompt itself for plain text."""
-    entry = recipe.data.datasets[0]
-    if entry.type == "alpaca":
-        name, field, others = "alpaca", "instruction", ["input"]
-    elif isinstance(entry.type, MappingType):
-        name, field = "mapping", entry.type.field_instruction
-        others = [key for key in (entry.type.field_input, entry.type.field_system) if key is not None]
-    else:
-        return lambda prompt: prompt
-    form = DATASET_FORMATS.load(name)(entry, train_on_inputs=False, default_system_message=None)
-
-    def ask(prompt: str) -> str:
-        row = {**form.example_rows(1)[0], **dict.fromkeys(others, ""), field: prompt}
-        parts = form.read(Row(row, "prompt", 1)).parts
-        return "".join(text for text, trained in parts if not trained)
-
-    return ask
+    entry = recipe.data.train_datasets[0]
+    form = DATASET_FORMATS.load(format_name(entry))
+    return form(entry, Setting()).question if hasattr(form, "question") else lambda prompt: prompt
 
 
 def _model(recipe: Recipe, *, vocab_size: int, merged: bool, base: bool) -> Any:

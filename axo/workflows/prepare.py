@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import numpy as np
-
+from axo.data.lost import refuse_losses
 from axo.data.prepare import Prepared, prepare
-from axo.data.templates import resolve_chat_template
-from axo.errors import DataError
-from axo.model.tokenizer import load_tokenizer
-from axo.plan.facts import DataFacts
+from axo.data.recall import as_json, recall_key, recalled, remember
+from axo.data.stream import make_stream, stream_key
+from axo.data.templates import give_chat_template
+from axo.plan.facts import Facts
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
+from axo.recipe.data import DataSection, DatasetEntry
 from axo.recipe.recipe import Recipe
-from axo.train.orders import open_prepared
+from axo.workflows.counts import count_data, count_evaluation, evaluation_data
+from axo.workflows.expect import check_expectations
 from axo.workflows.facts import find_facts
+from axo.workflows.files import files_behind
 
 DEFAULT_PREPARED = "last_run_prepared"
 TELL_SECONDS = 5.0
@@ -30,60 +33,129 @@ class Preparation:
     """Everything that is known before a worker starts."""
 
     plan: Plan
-    tokenizer: Any
-    train: Prepared
+    recipe: Recipe
+    train: Prepared | None
+    """None: the data is read while training goes on."""
     evaluation: Prepared | None
+    stream_key: str | None = None
+    """What stands for everything that changes a token of streamed data, but for its rows."""
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The recipe's tokenizer, loaded when it is first asked for: finding data prepared takes none."""
+        return tokenizer_of(self.recipe)
 
 
 def prepare_run(recipe: Recipe, *, show: Callable[[str], None] | None = None) -> Preparation:
     """Resolve, prepare the data (or find it prepared) and resolve again with its counts."""
     facts = find_facts(recipe)
     plan = resolve(recipe, facts)
-    tokenizer = tokenizer_of(recipe)
-    train, evaluation = _prepare_data(recipe, tokenizer, show=show)
-    complete = replace(facts, data=_count(recipe, plan, train, evaluation))
-    return Preparation(resolve(recipe, complete), tokenizer, train, evaluation)
+    train, evaluation = prepare_only(recipe, show=show)
+    if train is not None:
+        refuse_losses(train.reports, recipe.data, store=train.path)
+    if evaluation is not None:
+        refuse_losses(evaluation.reports, evaluation_data(recipe), store=evaluation.path)
+    if train is None:
+        return _prepare_stream(recipe, plan, facts, evaluation, show=show)
+    complete = replace(facts, data=count_data(recipe, plan, train, evaluation))
+    return Preparation(resolve(recipe, complete), recipe, train, evaluation)
+
+
+def _prepare_stream(
+    recipe: Recipe, plan: Plan, facts: Facts, evaluation: Prepared | None, *, show: Callable[[str], None] | None
+) -> Preparation:
+    """The first rows of each data set are read, so that what is wrong with them is said before a model is loaded."""
+    stream = make_stream(
+        data=recipe.data,
+        batch=recipe.batch,
+        tokenizer_section=recipe.tokenizer,
+        tokenizer=tokenizer_of(recipe),
+        packs_per_step=plan.batch.packs_per_step,
+        seed=recipe.run.seed,
+    )
+    if show is not None:
+        show(f"streamed: {', '.join(one.name for one in stream.preparations)}")
+    stream.probe()
+    complete = replace(facts, data=count_evaluation(recipe, plan, evaluation))
+    return Preparation(resolve(recipe, complete), recipe, None, evaluation, stream_key(stream))
+
+
+def prepare_only(
+    recipe: Recipe, *, show: Callable[[str], None] | None = None
+) -> tuple[Prepared | None, Prepared | None]:
+    """Prepare the data alone (or find it prepared), of a recipe that axo cannot train yet too: train, evaluation.
+    Streamed data is not prepared, which leaves test_datasets."""
+    root = prepared_root(recipe)
+    tokenizer = tokenizer_of(recipe) if recipe.data.expect else None
+    if recipe.data.expect:
+        check_expectations(recipe, tokenizer=tokenizer)
+    files = None if recipe.data.streamed else files_behind(recipe)
+    key = None if files is None else recall_key(_said(recipe), files=files, root=root)
+    found = None if key is None else recalled(key, root=root)
+    if found is not None:
+        return found
+    train, evaluation = _prepare_data(recipe, root, tokenizer or tokenizer_of(recipe), show=show)
+    if key is not None and train is not None:
+        remember(key, train, evaluation, root=root)
+    return train, evaluation
+
+
+def prepared_root(recipe: Recipe) -> Path:
+    """The folder of prepared data."""
+    return Path(recipe.data.dataset_prepared_path or DEFAULT_PREPARED)
+
+
+def _said(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe may change a token, and a little more."""
+    return as_json(
+        {
+            "data": recipe.data.model_dump(mode="json", exclude={"dataset_prepared_path", "expect"}),
+            "tokenizer": recipe.tokenizer.model_dump(mode="json"),
+            "base_model": [recipe.model.base_model, recipe.model.revision_of_model],
+            "seed": recipe.run.seed,
+            "objective": recipe.preferences.objective,
+        }
+    )
 
 
 def tokenizer_of(recipe: Recipe) -> Any:
     """The recipe's tokenizer with its effective chat template (which may be none)."""
+    from axo.model.tokenizer import load_tokenizer
+
     tokenizer = load_tokenizer(
         recipe.tokenizer,
         base_model=recipe.model.base_model,
         revision=recipe.model.revision_of_model,
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    section = recipe.tokenizer
-    if section.chat_template or section.chat_template_jinja or tokenizer.chat_template:
-        tokenizer.chat_template = resolve_chat_template(
-            section.chat_template, section.chat_template_jinja, tokenizer=tokenizer
-        )
-    return tokenizer
+    return give_chat_template(tokenizer, recipe.tokenizer.chat_template, recipe.tokenizer.chat_template_jinja)
 
 
 def _prepare_data(
-    recipe: Recipe, tokenizer: Any, *, show: Callable[[str], None] | None
-) -> tuple[Prepared, Prepared | None]:
-    root = Path(recipe.data.dataset_prepared_path or DEFAULT_PREPARED)
-    sets = (recipe.data.datasets, recipe.data.test_datasets)
-    train, evaluation = (
-        None
-        if entries is None
-        else prepare(
+    recipe: Recipe, root: Path, tokenizer: Any, *, show: Callable[[str], None] | None
+) -> tuple[Prepared | None, Prepared | None]:
+
+    def one(entries: Sequence[DatasetEntry], data: DataSection, apart_from: Prepared | None) -> Prepared:
+        return prepare(
             entries,
-            data=recipe.data,
+            data=data,
             tokenizer_section=recipe.tokenizer,
             tokenizer=tokenizer,
             root=root,
-            progress=None if show is None else _teller(show),
+            progress=None if show is None else teller(show),
+            objective=recipe.preferences.objective,
+            seed=recipe.run.seed,
+            apart_from=apart_from,
         )
-        for entries in sets
-    )
-    assert train is not None
-    return train, evaluation
+
+    data = recipe.data
+    train = None if data.streamed else one(data.datasets, data, None)
+    if data.test_datasets is None:
+        return train, None
+    return train, one(data.test_datasets, evaluation_data(recipe), train)
 
 
-def _teller(show: Callable[[str], None]) -> Callable[[int, int], None]:
+def teller(show: Callable[[str], None], done: str = "prepared") -> Callable[[int, int], None]:
     """Says how far the preparation is, every few seconds."""
     last = monotonic()
 
@@ -91,30 +163,6 @@ def _teller(show: Callable[[str], None]) -> Callable[[int, int], None]:
         nonlocal last
         if monotonic() - last >= TELL_SECONDS:
             last = monotonic()
-            show(f"prepared {rows:,} rows, {tokens:,} tokens")
+            show(f"{done} {rows:,} rows, {tokens:,} tokens")
 
     return tell
-
-
-def _count(recipe: Recipe, plan: Plan, train: Prepared, evaluation: Prepared | None) -> DataFacts:
-    data = open_prepared(
-        train.path,
-        None if evaluation is None else evaluation.path,
-        data=recipe.data,
-        section=recipe.batch,
-        batch=plan.batch,
-        seed=recipe.run.seed,
-    )
-    if not data.train_order.packs:
-        raise DataError(
-            f"no sample is left to train: val_set_size {recipe.data.val_set_size:g} holds all of them out",
-            "lower val_set_size",
-        )
-    indices = np.concatenate(data.train_order.packs)
-    return DataFacts(
-        train_samples=len(indices),
-        train_tokens=int(data.train_store.lengths[indices].sum()),
-        trained_tokens=int(data.train_store.trained[indices].sum()),
-        train_packs=len(data.train_order.packs),
-        eval_samples=0 if data.eval_order is None else sum(len(pack) for pack in data.eval_order.packs),
-    )

@@ -9,6 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from axo.data.formats.format import Setting
+from axo.data.formats.prompts import PROMPTS
+from axo.data.preparation import format_name
 from axo.data.templates import resolve_chat_template
 from axo.errors import CheckpointError, TrainingError
 from axo.log import quiet_transformers
@@ -17,6 +20,7 @@ from axo.model.tiny import make_toy_from_config
 from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
 from axo.recipe.data import DatasetEntry
+from axo.recipe.format_keys import OF_ROWS
 from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.registry.tables import DATASET_FORMATS
@@ -61,17 +65,19 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
         "base_model": str(model),
         "output_dir": str(folder / "run"),
         "dataset_prepared_path": str(folder / "prepared"),
-        "datasets": [
+        "datasets" if recipe.data.pretraining_dataset is None else "pretraining_dataset": [
             _toy_dataset(recipe, entry, folder / f"rows-{index}.jsonl")
-            for index, entry in enumerate(recipe.data.datasets)
+            for index, entry in enumerate(recipe.data.train_datasets)
         ],
-        "sequence_len": SEQUENCE_LEN,
+        "sequence_len": _sequence_len(recipe),
         "max_steps": STEPS,
         "save_steps": STEPS // 2,
         "micro_batch_size": min(recipe.batch.micro_batch_size, 2),
         "gradient_accumulation_steps": min(recipe.batch.gradient_accumulation_steps or 1, 2),
         "world_size": 1,
     }
+    if recipe.data.streamed:
+        replaced["streaming_multipack_buffer_size"] = ROWS // 3
     if turn_ends := _turn_ends(recipe):
         replaced["eot_tokens"] = turn_ends
     if recipe.data.test_datasets is not None:
@@ -92,7 +98,7 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
 
 _DROPPED = (
     "base_model_config", "revision_of_model", "tokenizer_config", "lora_model_dir", "resume_from_checkpoint",
-    "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "save_total_limit", "wandb_project",
+    "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "save_total_limit", "wandb_project", "expect",
     "use_wandb", "use_tensorboard", "warmup_steps", "eval_steps",
 )  # fmt: skip
 """Keys that name something of the real run; the toy model and the few steps have their own."""
@@ -111,7 +117,7 @@ def _toy_model(recipe: Recipe, out: Path, *, show: Callable[[str], None]) -> Pat
         out=out,
         seed=recipe.run.seed,
         special_tokens=special,
-        tokens=[],
+        tokens=[*_turn_ends(recipe), *(recipe.tokenizer.eot_tokens or ())],
         chat_template=_template(recipe),
     )
     return out
@@ -134,24 +140,35 @@ def _turn_ends(recipe: Recipe) -> list[str]:
     if template is not None and named:
         return []
     texts = [template or CHATML]
-    for entry in recipe.data.datasets:
+    for entry in recipe.data.train_datasets:
         if entry.chat_template not in (None, "tokenizer_default"):
             text = entry.chat_template_jinja or section.chat_template_jinja
             texts.append(resolve_chat_template(entry.chat_template, text, tokenizer=None))
     return [end for end in TURN_ENDS if any(end in text for text in texts)]
 
 
+def _sequence_len(recipe: Recipe) -> int:
+    """Room for the longest prompts of axo's own, too, with hardly more than a letter in a token."""
+    types = [entry.type for entry in (*recipe.data.train_datasets, *(recipe.data.test_datasets or []))]
+    longest = max((len(PROMPTS[kind].text) for kind in types if isinstance(kind, str) and kind in PROMPTS), default=0)
+    return max(SEQUENCE_LEN, 2 * longest)
+
+
 def _toy_dataset(recipe: Recipe, entry: DatasetEntry, file: Path) -> dict[str, Any]:
     """The entry with its path replaced by rows that the format makes under the entry's own field names."""
-    name = entry.type if isinstance(entry.type, str) else "mapping"
-    form = DATASET_FORMATS.load(name)(
-        entry,
-        train_on_inputs=recipe.data.train_on_inputs,
-        default_system_message=recipe.tokenizer.default_system_message,
+    setting = Setting(
+        train_on_inputs=recipe.data.train_on_inputs, default_system_message=recipe.tokenizer.default_system_message
     )
+    form = DATASET_FORMATS.load(format_name(entry))(entry, setting)
     file.write_text("".join(json.dumps(row) + "\n" for row in form.example_rows(ROWS)))
-    kept = entry.model_dump(exclude_unset=True, exclude={"path", "name", "split", "revision", "data_files", "ds_type"})
+    kept = entry.model_dump(exclude_unset=True, exclude={"path", "skip", *OF_ROWS, *_OF_MADE_UP_ROWS})
+    if entry.type == "_synthetic":
+        kept["length"] = ROWS
     return {**kept, "path": str(file)}
+
+
+_OF_MADE_UP_ROWS = ("length", "sequence_length", "min_input_id", "max_input_id")
+"""Keys of a real model's size."""
 
 
 def _resume(

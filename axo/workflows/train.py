@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 import axo
-from axo.data.cache import file_hashes, tokenizer_fingerprint
+from axo.data.cache import file_hashes, sampled_hash, tokenizer_fingerprint
 from axo.data.source import source_files
 from axo.errors import Finding, RecipeError
 from axo.launch.local import launch
+from axo.log import LOG
 from axo.model.fingerprint import fingerprint
 from axo.plan.plan import Plan
+from axo.recipe.data_lacks import entries
 from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import SECTIONS, Recipe
 from axo.recipe.section import NoEffect, mark
 from axo.recipe.write import dump_flat
 from axo.train import output_dir
-from axo.train.checkpoint import clear_leftovers, write_json
+from axo.train.checkpoint import clear_leftovers, read_manifest, write_json
 from axo.train.job import Job
 from axo.train.stop import stoppable
 from axo.workflows.facts import check_written
-from axo.workflows.prepare import Preparation, prepare_run
+from axo.workflows.prepare import Preparation, prepare_run, prepared_root
+from axo.workflows.template import taught_template
 
 RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
@@ -73,7 +76,7 @@ def _train(
             auto_resume=recipe.checkpoint.auto_resume_from_checkpoints,
             resume_from=recipe.checkpoint.resume_from_checkpoint,
             fresh=fresh,
-            own=[prepared.train.path],
+            own=[one.path for one in (prepared.train, prepared.evaluation) if one is not None],
         )
         assert prepared.plan.steps is not None
         if start.kind != "finished":
@@ -88,19 +91,29 @@ def _train(
 
 def _run(loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]) -> None:
     recipe = loaded.recipe
+    inputs = _inputs(recipe, prepared)
+    if prepared.train is None and start.checkpoint is not None:
+        _tell_of_changes(start.checkpoint, inputs["data"])
     job = Job(
         recipe=loaded.flat,
         plan=prepared.plan,
-        train_store=prepared.train.path.resolve(),
+        train_store=None if prepared.train is None else prepared.train.path.resolve(),
         eval_store=None if prepared.evaluation is None else prepared.evaluation.path.resolve(),
-        chat_template=prepared.tokenizer.chat_template,
+        chat_template=_template(recipe, prepared),
         resume=start.checkpoint,
         trajectory=trajectory,
-        inputs=_inputs(recipe, prepared),
+        inputs=inputs,
     )
     clear_leftovers(Path(recipe.run.output_dir))
     _write_papers(loaded, job)
     launch(prepared.plan.engine, write_job=job.write, in_process=lambda: _work(job))
+
+
+def _template(recipe: Recipe, prepared: Preparation) -> str | None:
+    taught = taught_template(recipe, prepared.tokenizer)
+    if taught.note is not None:
+        LOG.info("note: %s", taught.note)
+    return taught.template
 
 
 def _work(job: Job) -> None:
@@ -123,13 +136,20 @@ def _facts(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
     """What the recipe's keys do not say and yet decides the weights."""
     plan = prepared.plan
     return {
-        "prepared_data": prepared.train.key,
+        "prepared_data": prepared.stream_key if prepared.train is None else prepared.train.key,
         "base_weights": fingerprint(recipe.model.base_model),
         "rows_a_step": plan.batch.packs_per_step,
         "workers": plan.engine.world_size,
         "attention": plan.attn_implementation,
         "precision": plan.precision.model_dump(),
+        **_mixture(recipe),
     }
+
+
+def _mixture(recipe: Recipe) -> dict[str, Any]:
+    """How often data sets are taken, where one is not taken once: `datasets` itself is told apart by its content."""
+    asked = [{"weight": entry.weight, "repeat": entry.repeat} for entry in recipe.data.datasets]
+    return {"mixture": asked} if any(value is not None for one in asked for value in one.values()) else {}
 
 
 def inputs_by_key(recipe: Recipe) -> dict[str, str]:
@@ -142,8 +162,7 @@ def inputs_by_key(recipe: Recipe) -> dict[str, str]:
         "dataset_prepared_path": recipe.data.dataset_prepared_path,
         "resume_from_checkpoint": recipe.checkpoint.resume_from_checkpoint,
     }
-    named |= {f"datasets.{index}.path": entry.path for index, entry in enumerate(recipe.data.datasets)}
-    named |= {f"test_datasets.{index}.path": entry.path for index, entry in enumerate(recipe.data.test_datasets or [])}
+    named |= {f"{key}.path": entry.path for key, entry in entries(recipe)}
     return {key: path for key, path in named.items() if path is not None}
 
 
@@ -166,21 +185,32 @@ def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
     """What the run was made from: hashes of data, tokenizer and prepared stores, versions, seed."""
     return {
         "seed": recipe.run.seed,
-        "data": _data_hashes(recipe, root=prepared.train.path.parent),
+        "data": _data_hashes(recipe),
         "tokenizer": tokenizer_fingerprint(prepared.tokenizer),
         "prepared": {
-            "train": prepared.train.key,
+            "train": None if prepared.train is None else prepared.train.key,
             "eval": None if prepared.evaluation is None else prepared.evaluation.key,
         },
         "versions": _versions(),
     }
 
 
-def _data_hashes(recipe: Recipe, *, root: Path) -> dict[str, str]:
-    """xxh3-128 of every local data file; hub data sets stand in the prepared store's key."""
-    entries = [*recipe.data.datasets, *(recipe.data.test_datasets or [])]
-    files = sorted({file for entry in entries for file in source_files(entry)})
-    return dict(zip(map(str, files), file_hashes(files, root=root), strict=True))
+def _data_hashes(recipe: Recipe) -> dict[str, str]:
+    """xxh3-128 of every local data file, of samples of it where it is streamed; hub data sets stand in the prepared
+    store's key."""
+    streamed = {file for entry in recipe.data.streamed for file in source_files(entry)}
+    files = {file for _, entry in entries(recipe) for file in source_files(entry)} - streamed
+    whole = file_hashes(sorted(files), root=prepared_root(recipe))
+    hashes = dict(zip(map(str, sorted(files)), whole, strict=True))
+    return hashes | {str(file): sampled_hash(file) for file in sorted(streamed)}
+
+
+def _tell_of_changes(start: Path, data: Mapping[str, str]) -> None:
+    """Streamed data may grow or be mended while a run stands still; where it goes on is counted in rows."""
+    former = read_manifest(start)["inputs"]["data"]
+    changed = sorted(name for name in {*former, *data} if former.get(name) != data.get(name))
+    if changed:
+        LOG.warning("%s changed since %s was saved; the stream goes on at the same row", ", ".join(changed), start)
 
 
 def _versions() -> dict[str, str]:

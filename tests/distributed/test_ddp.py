@@ -32,7 +32,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any
     return found
 
 
-CASES = ["full", "full packed", "lora packed"]
+CASES = ["full", "full packed", "mixed packed", "lora packed"]
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -82,3 +82,13 @@ def test_evaluation_is_independent_of_micro_batch_and_ranks(results: Any, world_
 def test_packing_changes_no_evaluation(results: Any) -> None:
     """Before training both cases are the same model; their first step sees other samples, so only counts are equal."""
     assert results[1]["full"]["eval"][0][2] == results[1]["full packed"]["eval"][0][2]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_losses_of_data_sets_are_those_of_one_rank(results: Any, world_size: int) -> None:
+    one, many = results[1]["mixed packed"], results[world_size]["mixed packed"]
+    assert one["sets"][0].keys() == {"math", "code"}
+    for key in ("sets", "eval sets"):
+        for expected, found in zip(one[key], many[key], strict=True):
+            assert found == pytest.approx(expected, rel=1e-5)
+    assert results[world_size]["full packed"]["sets"] == [{}, {}, {}]

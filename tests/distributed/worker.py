@@ -28,19 +28,22 @@ from axo.optim.groups import parameter_groups
 from axo.recipe.adapters import AdapterSection
 from axo.train.evaluate import evaluate
 from axo.train.events import Progress, StepEnd
-from axo.train.loop import Loop, Packs
+from axo.train.feed import Packs, PreparedFeed
+from axo.train.loop import Loop
 from axo.train.stop import StopFlag
 from axo.types import Batch
 
 ROWS_A_STEP = 8
 MICRO_BATCH = 1
+NAMES = ("math", "code")
 SAMPLES = 21  # three steps: 8, 8 and 5 packs; with 4 ranks some get nothing but padding in the last
 
 
 class Rows:
-    """A store in memory: samples of unequal lengths and unequal numbers of trained tokens."""
+    """A store in memory: samples of unequal lengths and unequal numbers of trained tokens; `mixed`: of two data sets,
+    whose tokens have weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mixed: bool = False) -> None:
         draw = np.random.default_rng(0)
         self._samples: list[tuple[np.ndarray, np.ndarray]] = []
         for index in range(SAMPLES):
@@ -49,12 +52,24 @@ class Rows:
             labels[: 2 + (index * 5) % (len(ids) - 2)] = -100
             self._samples.append((ids, labels))
         self.lengths = np.array([len(ids) for ids, _ in self._samples], dtype=np.int32)
+        self.sets = np.arange(SAMPLES, dtype=np.int16) % 5 // 4 if mixed else np.zeros(SAMPLES, dtype=np.int16)
+        self.num_sets = 2 if mixed else 1
+        self.is_weighted = mixed
 
     def __len__(self) -> int:
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._samples[index]
+    def ids(self, samples: np.ndarray) -> list[np.ndarray]:
+        return [ids for ids, _ in self._of(samples)]
+
+    def labels(self, samples: np.ndarray) -> list[np.ndarray]:
+        return [labels for _, labels in self._of(samples)]
+
+    def weights(self, samples: np.ndarray) -> list[np.ndarray]:
+        return [(labels != -100) * (0.25 + ids % 7 / 4).astype(np.float32) for ids, labels in self._of(samples)]
+
+    def _of(self, samples: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [self._samples[sample] for sample in samples]
 
 
 def make_objective(*, lora: bool, dtype: torch.dtype) -> CausalLM:
@@ -81,25 +96,27 @@ class Recorder:
         self.losses: list[float] = []
         self.norms: list[float] = []
         self.tokens: list[int] = []
+        self.sets: list[dict[str, float]] = []
 
     def after_step(self, end: StepEnd) -> None:
         self.losses.append(end.metrics.loss)
         self.norms.append(end.metrics.grad_norm)
         self.tokens.append(end.metrics.trained_tokens)
+        self.sets.append(end.metrics.set_losses)
 
     def close(self) -> None:
         return
 
 
-def run_case(engine: Engine, *, packed: bool, lora: bool, bf16: bool) -> dict[str, Any]:
-    rows = Rows()
+def run_case(engine: Engine, *, packed: bool, lora: bool, bf16: bool, mixed: bool = False) -> dict[str, Any]:
+    rows = Rows(mixed=mixed)
     objective = make_objective(lora=lora, dtype=torch.bfloat16 if bf16 else torch.float32)
     engine.prepare(
         objective,
         lambda module: adamw_torch(parameter_groups(module, weight_decay=0.0), lr=1e-2, betas=(0.9, 0.99), eps=1e-6),
     )
     order = make_order(
-        rows.lengths, indices=np.arange(SAMPLES), capacity=32 if packed else None, packs_per_step=ROWS_A_STEP, seed=1,
+        rows.lengths, samples=np.arange(SAMPLES), capacity=32 if packed else None, packs_per_step=ROWS_A_STEP, seed=1,
         shuffle=True, sequential=False, group_size=1000,
     )  # fmt: skip
     layout = engine.layout
@@ -112,15 +129,17 @@ def run_case(engine: Engine, *, packed: bool, lora: bool, bf16: bool) -> dict[st
     objective.train()
     gradients = first_gradients(engine, objective, make(next(order.steps(0))))
     loop = Loop(
-        engine=engine, objective=objective, order=order, collate=make, learning_rate=lambda step: 1e-2,
-        total_steps=3, max_grad_norm=1.0, stop=StopFlag(),
+        engine=engine, objective=objective, feed=PreparedFeed(order, make), learning_rate=lambda step: 1e-2,
+        total_steps=3, max_grad_norm=1.0, stop=StopFlag(), set_names=NAMES,
     )  # fmt: skip
     loop.train(Progress(), [recorder])
-    scores = [evaluate(engine, make(list(order.packs), micro_batch)) for micro_batch in (1, 3)]
+    scores = [evaluate(engine, make(list(order.packs), micro_batch), set_names=NAMES) for micro_batch in (1, 3)]
     return {
         "losses": recorder.losses,
         "norms": recorder.norms,
         "tokens": recorder.tokens,
+        "sets": recorder.sets,
+        "eval sets": [score.set_losses for score in scores],
         "eval": [[score.loss, score.token_accuracy, score.trained_tokens] for score in scores],
         "gradients": gradients,
         "weights": dict(named(objective)),
@@ -148,6 +167,7 @@ def named(objective: CausalLM) -> Iterator[tuple[str, list[float]]]:
 CASES = {
     "full": {"packed": False, "lora": False, "bf16": False},
     "full packed": {"packed": True, "lora": False, "bf16": False},
+    "mixed packed": {"packed": True, "lora": False, "bf16": False, "mixed": True},
     "lora packed": {"packed": True, "lora": True, "bf16": False},
     "full bf16": {"packed": True, "lora": False, "bf16": True},
 }

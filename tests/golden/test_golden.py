@@ -38,7 +38,7 @@ def curve_of(recipe: Path, folder: Path) -> list[float]:
     overrides = [
         "--base-model", str(folder / "tiny"), "--output-dir", str(folder / "run"), "--max-steps", str(STEPS),
         "--dataset-prepared-path", str(folder / "prepared"), "--save-strategy", "no", "--set", "saves_per_epoch=",
-        "--set", "evals_per_epoch=", "--world-size", "1",
+        "--set", "evals_per_epoch=", "--set", "save_steps=", "--set", "eval_steps=", "--world-size", "1",
     ]  # fmt: skip
     loaded = read_recipe(recipe, overrides=overrides)
     train(loaded, fresh=False, show_plan=lambda plan: None, show=lambda line: None)

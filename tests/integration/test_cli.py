@@ -403,7 +403,7 @@ def test_a_switch_takes_its_words_before_and_behind_the_recipe(
 
     given: list[Any] = []
 
-    def note(path: str, *, overrides: Any) -> Any:
+    def note(path: str, *, overrides: Any, **_: Any) -> Any:
         given.append((path, overrides))
         raise RecipeError([])
 

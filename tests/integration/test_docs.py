@@ -161,7 +161,7 @@ def names() -> frozenset[str]:
 def words() -> frozenset[str]:
     """Values that a key takes."""
     texts = {word for _, info in fields().values() for word in alternatives(info.annotation) if isinstance(word, str)}
-    others = (*DATASET_FORMATS, *renamed.TYPES_NOT_YET, *renamed.CHAT_TEMPLATES_NOT_YET, *CHAT_TEMPLATES)
+    others = (*DATASET_FORMATS, *renamed.TYPES_NOT_YET, *CHAT_TEMPLATES)
     return frozenset({*texts, *others, *(value for _, value in renamed.VALUES)})
 
 

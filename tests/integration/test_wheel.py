@@ -55,7 +55,7 @@ def test_the_wheel_ships_every_recipe_template_and_deepspeed_config(environment:
     (installed,) = environment.glob("lib/python*/site-packages/axo")
     for folder, inside in (("recipes", "recipes"), ("deepspeed_configs", "deepspeed_configs"), ("axo", "")):
         for path in (root / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".yaml", ".json", ".jsonl", ".jinja", ".py", ".txt"}:
+            if path.is_file() and path.suffix in {".yaml", ".json", ".jsonl", ".jinja", ".py", ".txt", ".html", ".css", ".js"}:
                 copy = installed / inside / path.relative_to(root / folder)
                 assert copy.read_bytes() == path.read_bytes()
     assert list(installed.glob("deepspeed_configs/zero*.json"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from axo.data.formats.format import Setting
 from axo.data.messages import Segments
 from axo.data.rows import Row, optional_text, text
 from axo.errors import Finding, RecipeError
@@ -18,11 +19,12 @@ _DEFAULT_NO_INPUT_FORMAT = "{instruction} "
 
 class Mapping:
     keys: ClassVar[tuple[str, ...]] = ("type",)
+    chat: ClassVar[bool] = False
 
-    def __init__(self, entry: DatasetEntry, *, train_on_inputs: bool, default_system_message: str | None) -> None:
+    def __init__(self, entry: DatasetEntry, setting: Setting) -> None:
         assert isinstance(entry.type, MappingType)
         self._type = entry.type
-        self._train_on_inputs = train_on_inputs
+        self._train_on_inputs = float(setting.train_on_inputs)
         self._format = _DEFAULT_FORMAT if entry.type.format is None else entry.type.format
         self._no_input_format = _no_input_format(entry.type)
         _check("format", self._format, "instruction", "input", "system")
@@ -30,19 +32,34 @@ class Mapping:
         _check("system_format", entry.type.system_format, "system")
 
     def read(self, row: Row) -> Segments:
-        """Prompt and answer; a system text goes in front of the prompt unless the format places it."""
-        system = optional_text(row, self._type.field_system) or self._type.system_prompt or ""
+        """Prompt and answer; a system text goes in front of the prompt unless the format places it.
+
+        An empty answer has no end either, so that nothing of it is trained.
+        """
+        system = self._system(row)
         system = self._type.system_format.format(system=system) if system else ""
         given = optional_text(row, self._type.field_input)
         shape = self._format if given else self._no_input_format
         prompt = shape.format(instruction=text(row, self._type.field_instruction), input=given, system=system)
         if "{system}" not in shape:
             prompt = system + prompt
-        parts = ((prompt, self._train_on_inputs), (text(row, self._type.field_output), True))
-        return Segments(parts, add_bos=True, add_eos=True)
+        answer = text(row, self._type.field_output)
+        return Segments(((prompt, self._train_on_inputs), (answer, 1.0)), add_bos=True, add_eos=bool(answer))
+
+    def question(self, asked: str) -> str:
+        """The prompt of a row whose instruction is `asked`, without an input or a system text of its own."""
+        row = {self._type.field_instruction: asked, self._type.field_output: ""}
+        return self.read(Row(row, "question", 1)).parts[0][0]
 
     def example_rows(self, count: int) -> list[dict[str, Any]]:
         return [self._example_row(number) for number in range(count)]
+
+    def _system(self, row: Row) -> str:
+        """A row that has the column has its own system text, even where that is none."""
+        column = self._type.field_system or "system"
+        if column in row.values:
+            return optional_text(row, column)
+        return self._type.system_prompt or ""
 
     def _example_row(self, number: int) -> dict[str, Any]:
         parts = {

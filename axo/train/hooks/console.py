@@ -52,7 +52,8 @@ class _Bar:
 
 def _describe(end: StepEnd) -> str:
     metrics = end.metrics
+    where = f"epoch {metrics.epoch:.2f}" if metrics.rows is None else f"rows {metrics.rows:,}"
     return (
-        f"epoch {metrics.epoch:.2f}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  norm {metrics.grad_norm:.3f}  "
+        f"{where}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  norm {metrics.grad_norm:.3f}  "
         f"{metrics.tokens_per_second:,.0f} tok/s"
     )

@@ -24,6 +24,7 @@ class EvaluationHook:
             end.evaluation.update(
                 eval_loss=result.loss, eval_perplexity=result.perplexity, eval_token_accuracy=result.token_accuracy
             )
+            end.evaluation.update({f"eval_loss_{name}": loss for name, loss in result.set_losses.items()})
 
     def close(self) -> None:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from axo.train.events import StepEnd
@@ -17,7 +16,7 @@ class MetricsFile:
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def after_step(self, end: StepEnd) -> None:
-        self._file.write(json.dumps({**asdict(end.metrics), **end.evaluation}) + "\n")
+        self._file.write(json.dumps({**end.metrics.values(), **end.evaluation}) + "\n")
 
     def close(self) -> None:
         self._file.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Protocol
 
 from axo.log import LOG
@@ -28,7 +27,7 @@ class TrackingHook:
         step = end.metrics.step
         if self._tracker is None or not (step % self._logging_steps == 0 or end.last or end.evaluation):
             return
-        metrics = {f"train/{name}": value for name, value in asdict(end.metrics).items() if name != "step"}
+        metrics = {f"train/{name}": value for name, value in end.metrics.values().items() if name != "step"}
         metrics |= {name.replace("eval_", "eval/"): value for name, value in end.evaluation.items()}
         try:
             self._tracker.log(metrics, step=step)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from axo.data.collate import micro_batches
-from axo.data.order import Order, make_order, split
+from axo.data.order import Order, length_grouped, make_order, part, split
+from axo.data.pack import single
 from axo.errors import DataError
 
 SETTINGS = st.fixed_dictionaries(
@@ -29,7 +30,7 @@ SETTINGS = st.fixed_dictionaries(
 def order_of(settings_: dict, indices: np.ndarray | None = None) -> Order:
     keys = dict(settings_)
     lengths = np.array(keys.pop("lengths"), dtype=np.int32)
-    return make_order(lengths, indices=np.arange(len(lengths)) if indices is None else indices, **keys)
+    return make_order(lengths, samples=np.arange(len(lengths)) if indices is None else indices, **keys)
 
 
 @settings(max_examples=100, deadline=None)
@@ -49,7 +50,7 @@ def test_each_sample_is_seen_once_an_epoch_over_all_ranks(
         assert all(1 <= len(micro_batch) <= micro_batch_size for share in shares for micro_batch in share)
         seen += [int(sample) for share in shares for micro_batch in share for pack in micro_batch for sample in pack]
     assert sorted(seen) == list(range(len(given_["lengths"])))
-    assert len(steps) == order.steps_per_epoch == math.ceil(len(order.packs) / order.packs_per_step)
+    assert len(steps) == order.steps_in(epoch) == math.ceil(len(order.packs) / order.packs_per_step)
     assert all(len(packs) == order.packs_per_step for packs in steps[:-1])
 
 
@@ -132,5 +133,52 @@ def test_a_split_that_leaves_nothing_to_train_is_refused(size: float) -> None:
 def test_draws_are_those_that_numpy_has_frozen() -> None:
     # What numpy 2.2 draws from RandomState([3, 2, 1]); no release may change this legacy stream (NEP 19).
     expected = [3, 0, 1, 4, 2, 5]
-    order = Order(tuple(np.array([number]) for number in range(6)), packs_per_step=6, seed=3, shuffle=True)
+    order = Order(lambda _: single(np.arange(6)), packs_per_step=6, seed=3, shuffle=True)
     assert [pack.tolist()[0] for pack in next(order.steps(1))] == expected
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(1, 4), (7, 2), (40, 4), (1000, 3), (64, 64), (130, 8)])
+def test_grouping_by_length_is_that_of_transformers(n: int, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    draw = np.random.RandomState(n)
+    lengths, shuffled = draw.permutation(n) + 1, draw.permutation(n)
+    monkeypatch.setattr(torch, "randperm", lambda *_, **__: torch.from_numpy(shuffled))
+    expected = get_length_grouped_indices(lengths.tolist(), batch_size)
+    assert length_grouped(shuffled, lengths, batch_size=batch_size).tolist() == expected
+
+
+def test_an_order_that_groups_by_length_pads_less_and_still_sees_each_sample_once() -> None:
+    lengths = np.random.RandomState(1).randint(1, 500, size=400).astype(np.int32)
+    keys = {"capacity": None, "packs_per_step": 4, "seed": 1, "shuffle": True}
+    grouped = make_order(lengths, samples=np.arange(400), group_by_length=True, **keys)
+    plain = make_order(lengths, samples=np.arange(400), **keys)
+
+    def padding(order: Order, epoch: int) -> int:
+        steps = [[int(lengths[pack].sum()) for pack in packs] for packs in order.steps(epoch)]
+        return sum(max(step) * len(step) - sum(step) for step in steps)
+
+    for epoch in (0, 1):
+        seen = [int(sample) for packs in grouped.steps(epoch) for pack in packs for sample in pack]
+        assert sorted(seen) == list(range(400))
+        assert padding(grouped, epoch) < padding(plain, epoch) / 5
+    first = [[pack.tolist() for pack in packs] for packs in grouped.steps(0)]
+    assert first[0][0] == [int(lengths.argmax())], "the longest comes first, so that memory that does not suffice shows"
+    assert first != [[pack.tolist() for pack in packs] for packs in grouped.steps(1)]
+
+
+@pytest.mark.parametrize("n", [1, 7, 100])
+@pytest.mark.parametrize("parts", [1, 3, 4])
+def test_parts_are_those_of_datasets_and_share_everything_out(n: int, parts: int) -> None:
+    import datasets
+
+    table = datasets.Dataset.from_dict({"number": list(range(n))})
+    if parts > n:
+        return
+    for index in range(parts):
+        expected = table.shard(num_shards=parts, index=index)["number"][:]
+        assert part(n, parts=parts, index=index, seed=0, shuffle=False).tolist() == expected
+    shuffled = [part(n, parts=parts, index=index, seed=5, shuffle=True).tolist() for index in range(parts)]
+    assert sorted(number for one in shuffled for number in one) == list(range(n))
+    assert all(one == sorted(one) for one in shuffled)

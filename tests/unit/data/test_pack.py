@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axo.data.pack import pack
+from axo.data.pack import Packs, pack
 
 CASES = st.integers(1, 60).flatmap(
     lambda capacity: st.tuples(st.just(capacity), st.lists(st.integers(1, capacity), max_size=80))
@@ -80,3 +80,32 @@ def test_many_lengths_leave_little_room() -> None:
 def test_a_sample_longer_than_a_pack_is_our_own_mistake() -> None:
     with pytest.raises(AssertionError):
         pack(np.array([5, 11]), capacity=10, sequential=False, group_size=10)
+
+
+def test_packs_are_read_like_a_list_of_arrays() -> None:
+    packs = Packs(np.array([4, 7, 1, 0]), np.array([0, 2, 2, 3, 4]))
+    expected = [[4, 7], [], [1], [0]]
+    assert [members.tolist() for members in packs] == expected
+    assert [packs[number].tolist() for number in range(-4, 4)] == expected + expected
+    assert [members.tolist() for members in packs[1:3]] == expected[1:3]
+    assert packs.sums(np.arange(10, 20)).tolist() == [14 + 17, 0, 11, 10]
+    with pytest.raises(IndexError):
+        packs[4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=CASES)
+def test_packs_by_their_first_samples_are_the_sorted_packs(case: tuple[int, list[int]]) -> None:
+    capacity, lengths = case
+    if not lengths:
+        return
+    packs = pack(np.array(lengths), capacity=capacity, sequential=False)
+    numbers = np.arange(len(lengths))[::-1] * 3
+    assert [one.tolist() for one in packs.by_first()] == sorted(one.tolist() for one in packs)
+    assert [one.tolist() for one in packs.of(numbers)] == [numbers[one].tolist() for one in packs]
+
+
+def test_one_group_of_all_samples_never_makes_more_packs_than_best_fit_decreasing() -> None:
+    lengths = np.clip(200 * np.exp(0.9 * np.random.RandomState(3).standard_normal(3000)), 1, 1024).astype(int)
+    packs = pack(lengths, capacity=1024, sequential=False)
+    assert len(packs) <= len(slow_best_fit_decreasing(lengths.tolist(), 1024))

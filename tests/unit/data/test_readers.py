@@ -17,7 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axo.data.readers import READERS, read_csv, read_json, read_parquet, read_txt
+from axo.data.reader_json import read_json
+from axo.data.reader_tables import read_parquet
+from axo.data.readers import READERS, read_csv, read_txt
 from axo.errors import DataError
 
 HEAVY = b"1" * 5000

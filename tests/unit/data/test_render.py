@@ -12,7 +12,7 @@ from axo.data.mask import MaskOptions
 from axo.data.messages import Conversation, Message
 from axo.data.render import Renderer
 from axo.data.templates import resolve_chat_template
-from axo.errors import DataError
+from axo.errors import DataError, RecipeError
 
 TEMPLATES = {
     "chatml": None,
@@ -78,7 +78,7 @@ def renderer(template: str, tokenizer: Any, **mask: Any) -> Renderer:
 
 def trained(template: str, tokenizer: Any, conversation: Conversation, **mask: Any) -> list[str]:
     found = renderer(template, tokenizer, **mask).render(conversation)
-    return [found.text[start:end] for start, end in found.spans]
+    return [found.text[start:end] for start, end, *_ in found.spans]
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -166,7 +166,7 @@ def test_each_rule_trains_what_it_says(tokenizer: Any, rule: dict[str, Any], spa
 
 def test_the_datas_own_flags_go_before_the_recipe(tokenizer: Any) -> None:
     messages = (
-        Message("user", "U1", trained=True), Message("assistant", "A1", trained=False),
+        Message("user", "U1", weight=1.0), Message("assistant", "A1", weight=0.0),
         Message("user", "U2"), Message("assistant", "A2"),
     )  # fmt: skip
     template = source("chatml", tokenizer)
@@ -204,9 +204,9 @@ WRITTEN_CALL = '\n<call>{"name": "add", "arguments": {"x": 1}}</call>'
         ("Wait.", {"tool_calls": [CALL]}, "Wait." + WRITTEN_CALL),
         (None, {"tool_calls": [CALL, CALL]}, WRITTEN_CALL * 2),
         ("", {"tool_calls": [CALL]}, WRITTEN_CALL),
-        ("Two.", {"reasoning_content": "One and one"}, "<think>One and one</think>Two."),
         ("Two.", {"reasoning": "One and one"}, "<think>One and one</think>Two."),
-        ("Two.", {"reasoning_content": "Hm", "tool_calls": [CALL]}, "<think>Hm</think>Two." + WRITTEN_CALL),
+        ("Two.", {"reasoning": "One and one", "reasoning_key": "reasoning"}, "<think>One and one</think>Two."),
+        ("Two.", {"reasoning": "Hm", "tool_calls": [CALL]}, "<think>Hm</think>Two." + WRITTEN_CALL),
         ("Two.", {"id": "never read"}, "Two."),
     ],
 )
@@ -215,7 +215,7 @@ def test_tool_calls_and_reasoning_belong_to_the_turn(
     tokenizer: Any, content: str | None, extra: dict[str, Any], own: str, eos: str
 ) -> None:
     messages = (
-        Message("user", "U"), Message("assistant", content, extra=extra),
+        Message("user", "U"), Message("assistant", content, **_properties(extra)),
         Message("tool", "T", extra={"tool_call_id": "7"}), Message("assistant", "A"),
     )  # fmt: skip
     tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
@@ -225,8 +225,13 @@ def test_tool_calls_and_reasoning_belong_to_the_turn(
     inputs = [message.as_template_input() for message in messages]
     assert found.text == tokenizer.apply_chat_template(inputs, tools=tools, chat_template=TOOLS, tokenize=False)
     end = E if eos == "turn" else ""
-    assert [found.text[start:stop] for start, stop in found.spans] == [own + end, "A" + end]
+    assert [found.text[start:stop] for start, stop, *_ in found.spans] == [own + end, "A" + end]
     assert rendering.fallbacks == 0
+
+
+def _properties(given: dict[str, Any]) -> dict[str, Any]:
+    own = {name: value for name, value in given.items() if name.startswith("reasoning")}
+    return {**own, "extra": {name: value for name, value in given.items() if name not in own}}
 
 
 CALL_INSTEAD_OF_CONTENT = (
@@ -282,7 +287,7 @@ def test_reasoning_that_a_template_rewrites_is_followed_and_counted(tokenizer: A
     )
     rendering = renderer(DROPS_EARLIER_REASONING, tokenizer)
     found = rendering.render(talk)
-    assert [found.text[start:end] for start, end in found.spans] == [f"A1{E}", f"<think>two</think>\n\nA2{E}"]
+    assert [found.text[start:end] for start, end, *_ in found.spans] == [f"A1{E}", f"<think>two</think>\n\nA2{E}"]
     assert rendering.fallbacks == 1
 
 
@@ -311,7 +316,6 @@ REFUSING = {
     "divides by zero": "{{ 1 / 0 }}",
     "reads what is not there": "{{ messages[0].content + messages[0].nothing }}",
     "reaches for the interpreter": "{{ messages.__class__.__mro__[1].__subclasses__() }}",
-    "is broken": "{% for m in messages %}",
 }
 
 
@@ -321,6 +325,11 @@ def test_a_template_that_fails_is_a_data_error(name: str, tokenizer: Any) -> Non
         trained(REFUSING[name], tokenizer, chat(("user", "U")))
 
 
+def test_a_template_that_is_no_jinja_is_refused_with_its_line(tokenizer: Any) -> None:
+    with pytest.raises(RecipeError, match=r"the chat template is no Jinja \(its line 2\)"):
+        renderer("hello\n{% for m in messages %}", tokenizer)
+
+
 def test_template_kwargs_reach_every_render(tokenizer: Any) -> None:
     template = "{{ greeting }}{% for m in messages %}{{ m.content | upper }}<|im_end|>{% endfor %}"
     rendering = Renderer(
@@ -328,7 +337,7 @@ def test_template_kwargs_reach_every_render(tokenizer: Any) -> None:
     )
     found = rendering.render(chat(("assistant", "yes")))
     assert found.text == f"Hello: YES{E}"
-    assert found.spans == ((7, len(found.text)),)
+    assert found.spans == ((7, len(found.text), 1.0, False),)
 
 
 def test_ends_of_turns_that_are_trained_are_counted(tokenizer: Any) -> None:
@@ -338,4 +347,4 @@ def test_ends_of_turns_that_are_trained_are_counted(tokenizer: Any) -> None:
     rendering = renderer(source("chatml", tokenizer), tokenizer)
     rendering.render(TALK)
     rendering.render(chat(("user", "U")))
-    assert rendering.trained_ends == 1
+    assert (rendering.trained_turns, rendering.trained_ends) == (2, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -104,3 +105,47 @@ def test_an_index_of_another_store_is_refused(folder: Path, tmp_path: Path) -> N
     (folder / "index.safetensors").write_bytes((tmp_path / "other" / "index.safetensors").read_bytes())
     with pytest.raises(ValueError, match="5 samples, but the index has 2"):
         Store(folder)
+
+
+WEIGHTS = [[0.0, 0.5, 2.0], [1.0, 0.0], [0.25], [0.0, 0.0, 0.0, 3.0], [0.0, 1.5]]
+
+
+def weighted(number: int) -> Sample:
+    return replace(SAMPLES[number], weights=np.array(WEIGHTS[number], dtype=np.float32))
+
+
+@pytest.mark.parametrize("first", [0, 2, 4])
+def test_weights_may_begin_in_the_middle_of_a_store(tmp_path: Path, first: int) -> None:
+    """Samples before `first` come without weights: their trained tokens count 1."""
+    with StoreWriter(tmp_path / "store") as writer:
+        for number, sample in enumerate(SAMPLES):
+            writer.append([weighted(number) if number >= first else sample], dataset=number % 2)
+        writer.finish({})
+    store = open_store(tmp_path / "store")
+    expected = [
+        WEIGHTS[number] if number >= first else [float(label != -100) for label in sample.labels]
+        for number, sample in enumerate(SAMPLES)
+    ]
+    assert store.is_weighted
+    assert [one.tolist() for one in store.weights(np.arange(5))] == expected
+    assert [one.dtype for one in store.weights(np.arange(2))] == [np.float32] * 2
+    for number, sample in enumerate(SAMPLES):
+        ids, labels = store[number]
+        assert (ids.tolist(), labels.tolist()) == (sample.ids.tolist(), sample.labels.tolist())
+    assert store.sets.tolist() == [0, 1, 0, 1, 0]
+    assert store.num_sets == 2
+    dataset = datasets.load_from_disk(str(tmp_path / "store"))
+    assert dataset.column_names == ["input_ids", "labels", "loss_weight"]
+    assert dataset["loss_weight"][:] == expected
+    assert dataset.features["loss_weight"] == datasets.List(datasets.Value("float32"))
+    assert dataset["input_ids"][:] == [sample.ids.tolist() for sample in SAMPLES]
+    assert not list((tmp_path / "store").glob("*.plain"))
+
+
+def test_many_samples_come_at_once_and_in_any_order(folder: Path) -> None:
+    store = open_store(folder)
+    numbers = np.array([4, 0, 3, 0])
+    assert [one.tolist() for one in store.ids(numbers)] == [SAMPLES[number].ids.tolist() for number in numbers]
+    assert [one.tolist() for one in store.labels(numbers)] == [SAMPLES[number].labels.tolist() for number in numbers]
+    assert not store.is_weighted
+    assert (store.num_sets, store.sets.tolist()) == (1, [0] * 5)

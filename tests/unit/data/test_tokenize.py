@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from axo.data.mask import MaskOptions
+from axo.data.mask import MaskOptions, Span
 from axo.data.messages import Conversation, Message, Segments
 from axo.data.render import Rendered, Renderer
 from axo.data.templates import resolve_chat_template
-from axo.data.tokenize import added_in_front, tokenize_batch
+from axo.data.tokenize import Item, Sample, Tokenizing, added_in_front
 from axo.errors import DataError
 
 KINDS = ("byte-level", "trims-offsets", "adds-bos", "metaspace", "drops-characters")
@@ -28,6 +28,15 @@ TEXTS = st.one_of(
         max_size=10,
     ).map("".join),
 )  # fmt: skip
+
+
+def tokenize_batch(items: list[Item], *, tokenizer: Any) -> list[Sample]:
+    return Tokenizing(tokenizer).tokenize(items).samples
+
+
+def plain(text: str, *spans: tuple[int, int]) -> Rendered:
+    """A text whose spans are trained with weight 1."""
+    return Rendered(text, tuple(Span(*span) for span in spans))
 
 
 def spans_of(text: str, cuts: list[int]) -> tuple[tuple[int, int], ...]:
@@ -64,7 +73,7 @@ def test_a_token_is_trained_if_it_holds_any_trained_character(
     kind: str, tokenizers: dict[str, Any], text: str, cuts: list[int]
 ) -> None:
     spans = spans_of(text, cuts)
-    (sample,) = tokenize_batch([Rendered(text, spans)], tokenizer=tokenizers[kind])
+    (sample,) = tokenize_batch([plain(text, *spans)], tokenizer=tokenizers[kind])
     ids, labels, straddling = slow_labels(text, spans, tokenizers[kind])
     assert sample.ids.tolist() == ids
     assert sample.labels.tolist() == labels
@@ -75,14 +84,14 @@ def test_a_token_is_trained_if_it_holds_any_trained_character(
 def test_every_span_of_a_text_is_found(kind: str, tokenizers: dict[str, Any]) -> None:
     text = "The quick  brown\n🙂é <|im_end|> ae\u0301x x\u0301b"
     spans = [((start, end),) for start in range(len(text)) for end in range(start + 1, len(text) + 1)]
-    samples = tokenize_batch([Rendered(text, span) for span in spans], tokenizer=tokenizers[kind])
+    samples = tokenize_batch([plain(text, *span) for span in spans], tokenizer=tokenizers[kind])
     for span, sample in zip(spans, samples, strict=True):
         _, labels, straddling = slow_labels(text, span, tokenizers[kind])
         assert (sample.labels.tolist(), sample.straddling) == (labels, straddling), span
 
 
 def test_a_character_of_several_tokens_is_trained_whole(tokenizers: dict[str, Any]) -> None:
-    (sample,) = tokenize_batch([Rendered("a∰b", ((1, 2),))], tokenizer=tokenizers["byte-level"])
+    (sample,) = tokenize_batch([plain("a∰b", (1, 2))], tokenizer=tokenizers["byte-level"])
     assert len(sample.ids) == 5, "three bytes that the tokenizer has not learnt to join"
     assert np.flatnonzero(sample.labels != -100).tolist() == [1, 2, 3]
     assert sample.straddling == 0
@@ -91,7 +100,7 @@ def test_a_character_of_several_tokens_is_trained_whole(tokenizers: dict[str, An
 def test_a_token_across_the_edge_is_trained_and_counted(tokenizers: dict[str, Any]) -> None:
     tokenizer = tokenizers["byte-level"]
     assert tokenizer.tokenize("The quick") == ["The", "Ġquick"]
-    (sample,) = tokenize_batch([Rendered("The quick", ((5, 9),))], tokenizer=tokenizer)
+    (sample,) = tokenize_batch([plain("The quick", (5, 9))], tokenizer=tokenizer)
     assert sample.labels.tolist() == [-100, sample.ids[1]]
     assert sample.straddling == 1
 
@@ -201,9 +210,9 @@ def test_an_answer_that_already_ends_is_not_ended_twice(tokenizer: Any) -> None:
 
 def test_a_batch_is_its_items_one_by_one(tokenizer: Any) -> None:
     items = [
-        Rendered("<|im_start|>user\nHi", ((2, 4),)),
+        plain("<|im_start|>user\nHi", (2, 4)),
         Segments((("a b", False), ("c", True)), add_bos=True, add_eos=True),
-        Segments((("", False),), add_bos=False, add_eos=False), Rendered("", ()), Rendered("x y z", ((0, 5),)),
+        Segments((("", False),), add_bos=False, add_eos=False), Rendered("", ()), plain("x y z", (0, 5)),
     ]  # fmt: skip
     together = tokenize_batch(items, tokenizer=tokenizer)
     for item, sample in zip(items, together, strict=True):

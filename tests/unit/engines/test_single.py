@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -77,7 +78,7 @@ def test_micro_batches_add_up_to_one_batch_however_they_are_cut(
     llama: LlamaForCausalLM, cut: list[list[list[int]]]
 ) -> None:
     model = copy.deepcopy(llama).eval()
-    loss = make_engine(model).accumulate([batch_of(*rows) for rows in cut], divisor=13.0)
+    loss = make_engine(model).accumulate([batch_of(*rows) for rows in cut], divisor=13.0)[0]
     expected, grads = by_hand(llama, [LONG, SHORT, OTHER], 13.0)
     assert loss == pytest.approx(expected, rel=1e-6)
     found = gradients(model)
@@ -89,8 +90,8 @@ def test_micro_batches_add_up_to_one_batch_however_they_are_cut(
 def test_a_micro_batch_of_padding_only_adds_exactly_nothing(llama: LlamaForCausalLM) -> None:
     alone, beside = copy.deepcopy(llama).eval(), copy.deepcopy(llama).eval()
     padding = batch_of([], [])
-    loss = make_engine(alone).accumulate([batch_of(LONG)], divisor=7.0)
-    with_padding = make_engine(beside).accumulate([padding, batch_of(LONG), padding], divisor=7.0)
+    loss = make_engine(alone).accumulate([batch_of(LONG)], divisor=7.0)[0]
+    with_padding = make_engine(beside).accumulate([padding, batch_of(LONG), padding], divisor=7.0)[0]
     assert loss == with_padding
     for name, gradient in gradients(alone).items():
         assert torch.equal(gradient, gradients(beside)[name]), name
@@ -98,8 +99,8 @@ def test_a_micro_batch_of_padding_only_adds_exactly_nothing(llama: LlamaForCausa
 
 def test_rows_of_padding_beside_a_sample_change_neither_loss_nor_gradient(llama: LlamaForCausalLM) -> None:
     alone, beside = copy.deepcopy(llama).eval(), copy.deepcopy(llama).eval()
-    loss = make_engine(alone).accumulate([batch_of(LONG)], divisor=7.0)
-    assert make_engine(beside).accumulate([batch_of(LONG, [])], divisor=7.0) == pytest.approx(loss, rel=1e-6)
+    loss = make_engine(alone).accumulate([batch_of(LONG)], divisor=7.0)[0]
+    assert make_engine(beside).accumulate([batch_of(LONG, [])], divisor=7.0)[0] == pytest.approx(loss, rel=1e-6)
     for name, gradient in gradients(alone).items():
         torch.testing.assert_close(gradients(beside)[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
@@ -175,7 +176,8 @@ def test_evaluation_is_without_dropout_and_gives_the_mode_back(llama: LlamaForCa
     assert all(module.training for module in model.modules())
     expected, _ = by_hand(llama, [LONG, SHORT, OTHER], 1.0)
     assert sums.loss == pytest.approx(expected, rel=1e-6)
-    assert sums.count == 7 + 2 + 4
+    assert sums.count == sums.trained_tokens == 7 + 2 + 4
+    assert sums.sets == ()
     assert all(parameter.grad is None for parameter in model.parameters())
     assert engine.evaluate([]).count == 0
 
@@ -197,8 +199,8 @@ def test_autocast_computes_in_its_format_and_keeps_weights_and_losses_wide(llama
     model, wide = copy.deepcopy(llama).eval(), copy.deepcopy(llama).eval()
     seen: set[torch.dtype] = set()
     model.model.layers[0].mlp.down_proj.register_forward_hook(lambda *call: seen.add(call[2].dtype))
-    loss = make_engine(model, autocast=torch.bfloat16).accumulate([batch_of(LONG)], divisor=7.0)
-    exact = make_engine(wide).accumulate([batch_of(LONG)], divisor=7.0)
+    loss = make_engine(model, autocast=torch.bfloat16).accumulate([batch_of(LONG)], divisor=7.0)[0]
+    exact = make_engine(wide).accumulate([batch_of(LONG)], divisor=7.0)[0]
     assert seen == {torch.bfloat16}
     assert loss != exact and loss == pytest.approx(exact, rel=0.05)
     assert {gradient.dtype for gradient in gradients(model).values()} == {torch.float32}
@@ -210,3 +212,58 @@ def test_one_device_stands_alone(llama: LlamaForCausalLM) -> None:
     assert engine.gather([1.0, 2.5]) == [[1.0, 2.5]]
     weights = dict(engine.full_weights())
     assert {name.removeprefix("model.") for name in weights} == set(llama.state_dict())
+
+
+def of_sets(batch: Batch, sets: list[int], *, num_sets: int, weight: float = 1.0) -> Batch:
+    """The batch with a data set for each row, and all trained tokens of weight `weight`."""
+    numbers = torch.tensor(sets)[:, None].expand_as(batch.targets)
+    weights = None if weight == 1.0 else (batch.targets != -100) * weight
+    return replace(batch, sets=numbers.contiguous(), num_sets=num_sets, weights=weights)
+
+
+def test_a_step_tells_the_loss_of_each_data_set_and_trains_as_without(llama: LlamaForCausalLM) -> None:
+    plain, told = copy.deepcopy(llama).eval(), copy.deepcopy(llama).eval()
+    (loss,) = make_engine(plain).accumulate([batch_of(LONG, SHORT), batch_of(OTHER, [])], divisor=13.0)
+    batches = [of_sets(batch_of(LONG, SHORT), [0, 2], num_sets=4), of_sets(batch_of(OTHER, []), [2, 0], num_sets=4)]
+    sums = make_engine(told).accumulate(batches, divisor=13.0)
+    first, third = (by_hand(llama, rows, 1.0)[0] for rows in ([LONG], [SHORT, OTHER]))
+    assert sums == pytest.approx([first, 0.0, third, 0.0], rel=1e-6)
+    assert sum(sums) == pytest.approx(loss, rel=1e-6)
+    for name, gradient in gradients(plain).items():
+        torch.testing.assert_close(gradients(told)[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_an_evaluation_tells_each_data_set_apart_and_weighs_it(llama: LlamaForCausalLM) -> None:
+    engine = make_engine(copy.deepcopy(llama))
+    batches = [
+        of_sets(batch_of(LONG, SHORT), [1, 0], num_sets=3, weight=0.5),
+        of_sets(batch_of(OTHER), [1], num_sets=3, weight=3.0),
+    ]
+    sums = engine.evaluate(batches)
+    long, short, other = (by_hand(llama, [rows], 1.0)[0] for rows in (LONG, SHORT, OTHER))
+    assert [one.loss for one in sums.sets] == pytest.approx([short / 2, long / 2 + 3 * other, 0.0], rel=1e-6)
+    assert [one.count for one in sums.sets] == [2 * 0.5, 7 * 0.5 + 4 * 3.0, 0.0]
+    assert [one.trained_tokens for one in sums.sets] == [2, 7 + 4, 0]
+    assert sums.loss == pytest.approx(short / 2 + long / 2 + 3 * other, rel=1e-6)
+    assert (sums.count, sums.trained_tokens) == (2 * 0.5 + 7 * 0.5 + 4 * 3.0, 13)
+
+
+def test_packed_samples_have_the_weighted_loss_that_they_have_alone(llama: LlamaForCausalLM) -> None:
+    """L4 with weights: three samples of two data sets in one row."""
+    model = copy.deepcopy(llama).eval()
+    rows, weights = [LONG, SHORT, OTHER], [0.5, 4.0, 1.25]
+    ids = torch.tensor([[token for row in rows for token in row]])
+    targets = torch.tensor([[token for row in rows for token in [*row[1:], -100]]])
+    per_token = torch.tensor([[value for row, own in zip(rows, weights, strict=True) for value in [own] * len(row)]])
+    packed = Batch(
+        ids,
+        targets,
+        torch.cat([torch.arange(len(row)) for row in rows])[None],
+        torch.tensor([0, 8, 11, 16], dtype=torch.int32),
+        weights=per_token * (targets != -100),
+        sets=torch.tensor([[0] * 8 + [1] * 3 + [0] * 5]),
+        num_sets=2,
+    )
+    sums = make_engine(model).accumulate([packed], divisor=1.0)
+    long, short, other = (by_hand(llama, [row], 1.0)[0] for row in rows)
+    assert sums == pytest.approx([0.5 * long + 1.25 * other, 4.0 * short], rel=1e-5)

@@ -40,7 +40,7 @@ def build_batch(
             position_ids[row, column] = at
         inner = row * length + (padding if pad_left else size)
         bounds += [inner, (row + 1) * length] if padding and size else [(row + 1) * length]
-    return Batch(input_ids, targets, position_ids, torch.tensor(bounds, dtype=torch.int32), loss_chunks)
+    return Batch(input_ids, targets, position_ids, torch.tensor(bounds, dtype=torch.int32), loss_chunks=loss_chunks)
 
 
 def build_samples(lengths: Sequence[int], *, seed: int = 0) -> list[tuple[list[int], list[bool]]]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from axo.data.formats.alpaca import Alpaca
+from axo.data.formats.format import Setting
+from axo.data.formats.prompted import Prompted
 from axo.data.prepare import prepare
 from axo.data.readers import READERS
 from axo.data.rows import Row
@@ -206,7 +207,7 @@ def test_a_small_vocabulary_has_fewer_bytes_a_token(vocab_size: int | None, expe
 
 
 def test_the_prompt_of_alpaca_is_as_long_as_it_is_said_to_be() -> None:
-    form = Alpaca(DatasetEntry(path="x", type="alpaca"), train_on_inputs=False, default_system_message=None)
+    form = Prompted(DatasetEntry(path="x", type="alpaca"), Setting())
     sizes = [
         len(form.read(Row({"instruction": "", "input": given, "output": ""}, file="x", line=1)).parts[0][0].encode())
         for given in ("", "x")
@@ -271,6 +272,23 @@ def test_a_number_of_rows_held_out_is_subtracted(tmp_path: Path) -> None:
 def test_nothing_can_be_said_where_everything_is_held_out(val_set_size: float, tmp_path: Path) -> None:
     steps = steps_of(recipe_of(rows_of(tmp_path / "a.jsonl", 10, text="x"), val_set_size=val_set_size))
     assert (steps.train_rows, steps.steps_per_epoch, steps.total_steps) == (None, None, None)
+
+
+def test_rows_that_come_more_often_make_more_steps(tmp_path: Path) -> None:
+    paths = [rows_of(tmp_path / f"{name}.jsonl", number, text="x") for name, number in (("a", 30), ("b", 20))]
+    entries = [{"path": str(path), "type": "alpaca"} for path in paths]
+    repeated = recipe_of(*paths, datasets=[{**entries[0], "repeat": 2}, {**entries[1], "repeat": 0.25}], num_epochs=2)
+    # 2 x 30 and a quarter of 20: 65 rows an epoch.
+    assert steps_of(repeated) == StepsEstimate(65, 130, "about", "about", 50)
+    weighted = recipe_of(*paths, datasets=[{**entry, "weight": 3} for entry in entries], num_epochs=2)
+    assert steps_of(weighted) == StepsEstimate(50, 100, "about", "about", 50)
+
+
+def test_a_part_of_the_data_makes_fewer_steps(tmp_path: Path) -> None:
+    path = rows_of(tmp_path / "a.jsonl", 103, text="x")
+    for index, rows in ((0, 26), (2, 26), (3, 25)):
+        steps = steps_of(recipe_of(path, dataset_shard_num=4, dataset_shard_idx=index))
+        assert (steps.train_rows, steps.steps_per_epoch) == (rows, rows)
 
 
 def test_max_steps_makes_the_total_exact(tmp_path: Path) -> None:

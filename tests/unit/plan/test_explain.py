@@ -153,7 +153,7 @@ def test_what_axo_cannot_run_yet_says_what_it_would_mean(said: Any) -> None:
 
 
 def test_a_type_that_axo_does_not_have_leaves_no_key_of_its_data_set_without_effect(said: Any) -> None:
-    entry = {"path": "z/w", "type": "chat_template.default", "field_messages": "talk"}
+    entry = {"path": "z/w", "type": "my_code.read", "field_messages": "talk"}
     lines = said({"datasets": [entry], "rl": "dpo"})
     assert lines["datasets.0.type"].status == "not yet"
     assert lines["datasets.0.field_messages"].status == "given"
@@ -286,7 +286,7 @@ def test_recipes_with_the_same_effect_have_no_difference(said: Any, one: dict[st
         ({"warmup_steps": 0}, {}, ["warmup_steps"]),
         ({"weight_decay": 0.1}, {}, ["weight_decay"]),
         ({"warmup_steps": 0, "max_steps": 40}, {"max_steps": 80}, ["max_steps", "warmup_steps"]),
-        ({"rl": "dpo"}, {"rl": "kto"}, ["rl"]),
+        ({"rl": "dpo", "datasets": [{"path": "z/w"}]}, {"rl": "kto", "datasets": [{"path": "z/w"}]}, ["rl"]),
         ({"fp8": True}, {}, ["fp8"]),
         ({"fsdp_config": {"offload_params": True}}, {"fsdp_config": {"offload_params": False}},
          ["fsdp_config.offload_params"]),

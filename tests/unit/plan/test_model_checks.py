@@ -57,6 +57,8 @@ def test_positions_of_a_table_end_where_it_does() -> None:
     config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_positions": 1024}
     plan_of(config, sequence_len=1024)
     assert "sequence_len: is 2048, but the model has a table of 1024 positions" in refusal(config, sequence_len=2048)
+    found = refusal(config, sequence_len=512, eval_sequence_len=2048)
+    assert "eval_sequence_len: is 2048, but the model has a table of 1024 positions" in found
 
 
 @pytest.mark.parametrize("kind", sorted(LIMITED))

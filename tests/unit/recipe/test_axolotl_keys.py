@@ -65,7 +65,6 @@ EFFECTIVE: dict[str, Any] = {
     "datasets[].field_tools": "tools",
     "datasets[].type": None,
     "pretraining_dataset[].path": PydanticUndefined,
-    "pretraining_dataset[].type": None,
     "datasets[].type.system_format": "{system}",
     "datasets[].type.field_instruction": "instruction",
     "datasets[].type.field_input": "input",
@@ -81,6 +80,7 @@ DIFFERENT: dict[str, tuple[Any, Any]] = {
     "eval_strategy": ("epoch", "no"),
     "auto_resume_from_checkpoints": (True, False),
     "mean_resizing_embeddings": (True, False),
+    "sample_packing_group_size": ("all", 100_000),
 }
 """Key -> what axo does where it is unset, and what Axolotl does."""
 
@@ -118,7 +118,7 @@ def test_a_default_is_axolotls_or_the_difference_is_stated(key: str, default: st
     assert _plain(ours) == _plain(theirs), f"axo: {ours!r}, Axolotl: {theirs!r}"
 
 
-def test_the_keys_with_a_default_of_axos_own_are_these_four() -> None:
+def test_the_keys_with_a_default_of_axos_own_are_these_five() -> None:
     marked = [
         key
         for section in SECTIONS.values()

@@ -34,7 +34,8 @@ SECTIONS = (
 
 # fmt: off
 SWITCHES = """
-datasets.trust_remote_code datasets.split_thinking datasets.drop_system_message datasets.train_on_last_step_only
+datasets.allow_custom_code datasets.trust_remote_code datasets.split_thinking datasets.drop_system_message
+datasets.train_on_last_step_only expect.untrained
 hf_use_auth_token skip_prepare_dataset dataset_keep_in_memory remove_unused_columns dataset_exact_deduplication
 train_on_inputs shuffle_merged_datasets shuffle_before_merging_datasets streaming pretrain_multipack_attn
 pretraining_sample_concatenation use_pose
@@ -156,6 +157,10 @@ NUMBERS: dict[str, tuple[list[float], list[float]]] = {
     "datasets.min_input_id": ([0, 100], [-1]),
     "datasets.max_input_id": ([32000], [0, -1]),
     "datasets.seed": ([0, 42], [-1, 0.5]),
+    "datasets.weight": ([0.5, 3], [0, -1]),
+    "datasets.repeat": ([0.1, 2], [0, -0.5]),
+    "expect.row": ([1, 7000], [0, -1, 1.5]),
+    "max_lost_tokens": ([0, 0.1, 1], [-0.1, 1.5]),
     "val_set_size": ([0, 0.0, 0.05, 200], [-0.1]),
     "num_dataset_shards_to_save": ([1, 8], [-1]),
     "dataset_num_proc": ([16], [-1, 1.5]),
@@ -231,6 +236,7 @@ WORDS = {
     "datasets.ds_type": "json csv parquet arrow text",
     "datasets.train_on_eos": "all turn last none",
     "datasets.train_on_eot": "all turn last none",
+    "expect.side": "chosen rejected",
     "excess_length_strategy": "drop truncate raise",
     "sample_packing_mp_start_method": "fork spawn forkserver",
     "ring_attn_func": "varlen_llama3 batch_ring batch_zigzag batch_stripe",
@@ -269,6 +275,11 @@ OTHERS: dict[str, tuple[list[Any], list[Any]]] = {
     "datasets.message_property_mappings": ([{"role": "from", "content": "value"}], ["from", {"role": 7}]),
     "datasets.roles": ([{"user": ["human", "user"], "assistant": ["gpt"]}], [["user"], {"user": "human"}]),
     "datasets.roles_to_train": ([["assistant"], []], ["assistant", [1]]),
+    "expect": ([[{"row": 1, "trained": "Paris.<|im_end|>"}]], [[], "Paris.", [7], {"row": 1}]),
+    "expect.dataset": (["data.jsonl", 0, "test_datasets.1"], [-1, 0.5, ["a"], True]),
+    "expect.where": ([{"id": 7}, {"meta.id": "a", "split": None}], [{}, "id", ["id"], 7]),
+    "expect.trained": (["Paris.", ["Paris.", "Rome."]], [7, [], [7], True]),
+    "expect.weight": ([0.5, 2, [1, 0.3]], [0, -1, [], [0], "half", True]),
     "pose_split_on_token_ids": ([[13, 29889]], [13, ["."], [-1]]),
     "batch_flattening": (["auto", True, False], ["always", 7]),
     "device": (["cuda:0", 0], [[0], 0.5]),
@@ -334,7 +345,7 @@ def keys_of(section: type[Section], outer: str = "") -> Iterator[str]:
             yield from keys_of(inner, f"{outer}{key}.")
 
 
-LISTS = ("datasets", "nemo_gym_datasets")
+LISTS = ("datasets", "expect", "nemo_gym_datasets")
 
 
 def dotted(key: str) -> str:
@@ -348,7 +359,8 @@ def built(key: str, value: Any) -> Any:
     flat: dict[str, Any] = {"base_model": "m", "learning_rate": 1e-4, "datasets": [{"path": "a", "type": "alpaca"}]}
     outer, *inner = key.split(".")
     if outer in LISTS and inner:
-        flat[outer] = [merged({"path": "a", "type": "alpaca"} if outer == "datasets" else {"path": "a"}, inner, value)]
+        least = {"datasets": {"path": "a", "type": "alpaca"}, "expect": {}}.get(outer, {"path": "a"})
+        flat[outer] = [merged(least, inner, value)]
     else:
         flat = merged(flat, [outer, *inner], value)
     return build(flat)
@@ -432,7 +444,6 @@ def test_what_changes_nothing_here_is_accepted(key: str, value: Any) -> None:
         ),
         ("wandb_log_model", "checkpoint", "wandb_log_model"),
         ("dataloader_drop_last", True, "dataloader_drop_last"),
-        ("dataset_shard_num", 4, "dataset_shard_num"),
     ],
 )
 def test_what_would_change_the_training_or_what_is_kept_is_refused(key: str, value: Any, place: str) -> None:

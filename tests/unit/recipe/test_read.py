@@ -189,10 +189,10 @@ def test_all_faults_of_a_round_come_together_in_the_order_of_the_file(tmp_path: 
 
 
 def test_a_secret_in_a_key_that_is_not_supported_is_one_finding(tmp_path: Path) -> None:
-    found = faults(tmp_path, MINIMAL + "comet_api_key: abc\ncurriculum_sampling: true\n")
+    found = faults(tmp_path, MINIMAL + "comet_api_key: abc\nuse_pose: true\n")
     assert [(one.key, "secret" in one.message) for one in found] == [
         ("comet_api_key", True),
-        ("curriculum_sampling", False),
+        ("use_pose", False),
     ]
 
 

@@ -103,7 +103,7 @@ def test_the_list_of_fsdp_words_becomes_keys_of_fsdp_config() -> None:
 
 
 @pytest.mark.parametrize("value", [False, 0, 0.0, "", [], {}, "none", "false"])
-@pytest.mark.parametrize("key", ["rl", "deepspeed", "group_by_length", "xformers_attention", "fp8", "unsloth_rope"])
+@pytest.mark.parametrize("key", ["rl", "deepspeed", "auto_find_batch_size", "xformers_attention", "fp8", "unsloth_rope"])
 def test_a_key_that_is_switched_off_is_left_out(key: str, value: Any) -> None:
     rewritten = one(key, value)
     assert (rewritten.flat, rewritten.findings, rewritten.off) == ({}, (), (key,))

@@ -8,7 +8,7 @@ import pytest
 
 from axo.errors import RecipeError
 from axo.recipe.recipe import recipe_from_flat
-from axo.recipe.rules import check, lacks, remarks
+from axo.recipe.rules import check, remarks
 
 MINIMAL: dict[str, Any] = {
     "base_model": "m",
@@ -77,6 +77,40 @@ def test_what_is_allowed_and_idle_is_remarked() -> None:
     assert str(notes[1]) == "datasets.0: field, field_messages have no effect with type: alpaca"
 
 
+IDLE = {
+    "a prompt type": ({"type": "gpteacher", "text_column": "t", "roles": {}}, "roles, text_column", "type: gpteacher"),
+    "a mapping": ({"type": {}, "field": "t", "train_on_eos": "all"}, "field, train_on_eos", "type: a mapping"),
+    "made-up rows": ({"type": "_synthetic", "split": "train", "ds_type": "json"}, "ds_type, split", "type: _synthetic"),
+    "messages": ({"type": "messages", "field_tools": "t", "seed": 3}, "field_tools, seed", "type: messages"),
+    "code that is not asked for": (
+        {"type": "alpaca", "allow_custom_code": True, "length": 4}, "allow_custom_code, length", "type: alpaca",
+    ),
+    "plain text": ({"type": "pretrain", "field": "t", "roles": {}}, "field, roles", "type: pretrain"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_keys_that_a_type_does_not_read_are_named(name: str) -> None:
+    entry, keys, kind = IDLE[name]
+    notes = remarks(recipe_from_flat({**MINIMAL, "datasets": [{"path": "a", **entry}]}))
+    assert [str(note) for note in notes] == [f"datasets.0: {keys} have no effect with {kind}"]
+
+
+def test_a_data_set_without_type_is_said_to_be_tokenised_already() -> None:
+    notes = remarks(recipe_from_flat({**MINIMAL, "datasets": [{"path": "a", "field": "t"}]}))
+    assert [str(note) for note in notes] == [
+        "datasets.0.field has no effect without type",
+        "datasets.0 has no type: its rows must be tokenised already (input_ids, attention_mask, labels)",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["my.module", "my_module.load_rows", "my_module:to_row", "my_module"])
+def test_every_key_may_be_read_by_code_of_the_recipes_own(kind: str) -> None:
+    entry = {"path": "a", "type": kind, "allow_custom_code": True, "field": "t", "length": 4, "roles": {}}
+    recipe = recipe_from_flat({**MINIMAL, "datasets": [entry]})
+    assert (check(recipe), remarks(recipe)) == ([], [])
+
+
 @pytest.mark.parametrize(
     ("keys", "note"),
     [
@@ -143,19 +177,24 @@ def test_a_key_that_is_read_is_no_note(keys: dict[str, Any]) -> None:
     assert remarks(recipe_from_flat({**MINIMAL, **keys})) == []
 
 
-def test_a_function_that_reads_rows_is_told_from_a_misspelt_type() -> None:
+def test_code_of_the_recipes_own_is_told_from_a_misspelt_type() -> None:
     entries = [{"path": "a", "type": "my_rewards.gsm8k_transform"}, {"path": "b", "type": "chat_templat.default"}]
     recipe = recipe_from_flat({**MINIMAL, "datasets": entries})
-    (own,), (misspelt,) = lacks(recipe), check(recipe)
-    assert own.message == "'my_rewards.gsm8k_transform' is not supported yet: code of your own that reads rows"
-    assert misspelt.message.startswith("found the text 'chat_templat.default', expected one of")
+    own, misspelt = check(recipe)
+    assert own.message == "found the text 'my_rewards.gsm8k_transform', which is no type of axo"
+    assert own.hint == (
+        "if my_rewards.gsm8k_transform is a Python module of yours, set allow_custom_code: true to run it"
+    )
+    assert (misspelt.hint or "").startswith("did you mean 'chat_template'? Or, if chat_templat.default is a Python")
+    allowed = [{**entry, "allow_custom_code": True} for entry in entries]
+    assert check(recipe_from_flat({**MINIMAL, "datasets": allowed})) == []
 
 
 def test_a_check_reports_every_data_set() -> None:
     entries = [{"path": "a", "type": "alpacca"}, {"path": "b", "type": "alpaca"}, {"path": "c", "type": "completin"}]
     findings = check(recipe_from_flat({**MINIMAL, "datasets": entries}))
     assert [(one.key, one.hint) for one in findings] == [
-        ("datasets.0.type", "did you mean 'alpaca'?"),
+        ("datasets.0.type", "did you mean 'alpaca' or 'alpaca_chat'?"),
         ("datasets.2.type", "did you mean 'completion'?"),
     ]
 
@@ -163,7 +202,7 @@ def test_a_check_reports_every_data_set() -> None:
 NOBODY = {"path": "a", "type": "chat_template", "roles_to_train": []}
 
 
-@pytest.mark.parametrize("entry", [NOBODY, {**NOBODY, "train_on_eos": "turn"}, {**NOBODY, "train_on_eos": "none"}])
+@pytest.mark.parametrize("entry", [{**NOBODY, "train_on_eos": "turn"}, {**NOBODY, "train_on_eos": "none"}])
 def test_an_empty_list_of_roles_is_refused_with_what_to_write(entry: dict[str, Any]) -> None:
     (finding,) = check(recipe_from_flat({**MINIMAL, "datasets": [entry]}))
     assert (finding.key, finding.message) == ("datasets.0.roles_to_train", "the list is empty: no role is trained")
@@ -173,6 +212,7 @@ def test_an_empty_list_of_roles_is_refused_with_what_to_write(entry: dict[str, A
 @pytest.mark.parametrize(
     "keys",
     [
+        {"datasets": [NOBODY]},  # the last answer is trained
         {"datasets": [{**NOBODY, "message_field_training": "train"}]},
         {"datasets": [{**NOBODY, "train_on_eos": "all"}]},
         {"datasets": [{**NOBODY, "train_on_eos": "last"}]},

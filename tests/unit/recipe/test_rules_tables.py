@@ -56,7 +56,12 @@ def _joined(*parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe(flat: dict[str, Any]) -> Any:
-    return recipe_from_flat({key: value for key, value in flat.items() if value is not None})
+    given = {key: value for key, value in flat.items() if value is not None}
+    if given.get("datasets") == MINIMAL["datasets"] and (given.get("rl") or given.get("reward_model")):
+        given["datasets"] = [{"path": "a"}]
+    elif given.get("datasets") == MINIMAL["datasets"] and given.get("process_reward_model"):
+        given["datasets"] = [{"path": "a", "type": "stepwise_supervised"}]
+    return recipe_from_flat(given)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

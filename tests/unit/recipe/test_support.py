@@ -63,13 +63,9 @@ def test_a_wrong_value_is_left_to_the_type_checks(key: str, value: Any) -> None:
 
 
 def test_data_sets_are_looked_into() -> None:
-    entries = [{"path": "a", "ds_type": "arrow", "shards": 2, "preprocess_shards": 4}, {"type": {"field_chosen": "c"}}]
+    entries = [{"path": "a", "ds_type": "xml", "shards": 2, "preprocess_shards": 4}, {"temperature": 2}]
     support = assess({"datasets": entries})
-    assert [finding.key for finding in support.refusals] == [
-        "datasets.0.ds_type",
-        "datasets.0.shards",
-        "datasets.1.type.field_chosen",
-    ]
+    assert [finding.key for finding in support.refusals] == ["datasets.0.ds_type", "datasets.1.temperature"]
     assert list(support.idle) == ["datasets.0.preprocess_shards"]
 
 

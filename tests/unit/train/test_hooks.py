@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,33 @@ def test_a_checkpoint_after_an_epoch_stands_at_the_start_of_the_next() -> None:
     hook = SavingHook(saved, when=Cadence(epoch=True))  # type: ignore[arg-type]
     hook.after_step(step_end(3, epoch_end=True))
     assert (saved.progress[0].epoch, saved.progress[0].step_in_epoch) == (2, 0)
+
+
+def test_losses_of_data_sets_stand_on_the_line_of_their_step(tmp_path: Path) -> None:
+    sent: list[dict[str, float]] = []
+
+    class Sending:
+        name = "sending"
+
+        def log(self, metrics: dict[str, float], *, step: int) -> None:
+            sent.append(metrics)
+
+        def close(self) -> None:
+            return
+
+    end = step_end(1)
+    end = replace(end, metrics=replace(end.metrics, set_losses={"math": 1.5, "code": 2.5}))
+    scored = Evaluation(1.0, 2.7, 0.5, 9, set_losses={"math": 0.75, "code": 1.25})
+    hooks = [
+        EvaluationHook(lambda: scored, when=Cadence(steps=1)),
+        MetricsFile(tmp_path / "metrics.jsonl", step=0),
+        TrackingHook(Sending(), logging_steps=1),
+    ]
+    for hook in hooks:
+        hook.after_step(end)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert {key: value for key, value in line.items() if "math" in key or "code" in key} == {
+        "loss_math": 1.5, "loss_code": 2.5, "eval_loss_math": 0.75, "eval_loss_code": 1.25,
+    }  # fmt: skip
+    assert "set_losses" not in line
+    assert (sent[0]["train/loss_math"], sent[0]["eval/loss_code"]) == (1.5, 1.25)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from axo.data.order import Order
+from axo.data.pack import single
 from axo.errors import TrainingError
 from axo.train.events import Progress, StepEnd
-from axo.train.loop import Loop, Packs
+from axo.train.feed import Packs, PreparedFeed
+from axo.train.loop import Loop
 from axo.train.stop import StopFlag
 from axo.types import Batch, Layout, Update
 
@@ -33,10 +36,10 @@ class Recording:
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         return [list(values), self.others[len(values)]] if self.others else [list(values)]
 
-    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> float:
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
         self.batches.append(list(micro_batches))
         self.divisors.append(divisor)
-        return self.loss
+        return [self.loss]
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
         self.updates.append((lr, max_grad_norm))
@@ -47,8 +50,11 @@ class Counting:
     def count(self, batch: Batch) -> float:
         return float((batch.targets != -100).sum())
 
-    def loss_chunks(self, count: float) -> int:
-        return 100 + int(count)
+    def num_trained(self, batch: Batch) -> int:
+        return int((batch.targets != -100).sum())
+
+    def loss_chunks(self, num_trained: int) -> int:
+        return 100 + num_trained
 
 
 class Recorder:
@@ -74,6 +80,11 @@ def batch_of(trained: int) -> Batch:
     return Batch(torch.zeros_like(targets), targets, torch.arange(4)[None], torch.tensor([0, 4], dtype=torch.int32))
 
 
+def fed_by(collate: Callable[[Packs], list[Batch]], *, packs: int = 5) -> PreparedFeed:
+    """So many packs of one sample each, in their order, two a step."""
+    return PreparedFeed(Order(lambda _: single(np.arange(packs)), packs_per_step=2, seed=0, shuffle=False), collate)
+
+
 def make_loop(engine: Recording, *, total_steps: int, stop: StopFlag | None = None, packs: int = 5) -> Loop:
     """Two packs a step; a pack's number is how many tokens of its micro-batch are trained, from 1 to 3."""
 
@@ -83,8 +94,7 @@ def make_loop(engine: Recording, *, total_steps: int, stop: StopFlag | None = No
     return Loop(
         engine=engine,  # type: ignore[arg-type]
         objective=Counting(),
-        order=Order(tuple(np.array([number]) for number in range(packs)), packs_per_step=2, seed=0, shuffle=False),
-        collate=collate,
+        feed=fed_by(collate, packs=packs),
         learning_rate=lambda step: 0.5 / (1 + step),
         total_steps=total_steps,
         max_grad_norm=3.0,
@@ -149,13 +159,13 @@ def test_a_stop_before_the_last_step_lets_the_run_finish() -> None:
 
 
 def test_a_stop_asked_of_another_rank_stops_this_one() -> None:
-    engine, recorder = Recording(others={3: [1.0, 1.0, 1.0], 1: [0.0]}), Recorder()
+    engine, recorder = Recording(others={4: [1.0, 1.0, 1.0, 1.0], 1: [0.0]}), Recorder()
     assert make_loop(engine, total_steps=3).train(Progress(), [recorder]) is False
     assert [end.stopping for end in recorder.ends] == [True]
 
 
 def test_tokens_losses_and_chunks_are_those_of_all_ranks() -> None:
-    engine, recorder = Recording(others={3: [7.0, 0.0, 5.0], 1: [14.0]}, loss=6.0), Recorder()
+    engine, recorder = Recording(others={4: [7.0, 0.0, 5.0, 7.0], 1: [14.0]}, loss=6.0), Recorder()
     make_loop(engine, total_steps=1).train(Progress(), [recorder])
     assert engine.divisors == [3 + 7]
     assert recorder.ends[0].metrics.loss == (6.0 + 14.0) / (3 + 7)
@@ -170,9 +180,9 @@ def test_one_rank_leaves_the_chunks_to_each_batch() -> None:
 
 
 def test_a_rank_without_targets_still_takes_its_part_in_the_step() -> None:
-    engine = Recording(others={3: [4.0, 0.0, 2.0], 1: [8.0]}, loss=0.0)
+    engine = Recording(others={4: [4.0, 0.0, 2.0, 4.0], 1: [8.0]}, loss=0.0)
     loop = make_loop(engine, total_steps=1)
-    empty = Loop(**{**vars(loop), "collate": lambda packs: [batch_of(0), batch_of(0)]})
+    empty = Loop(**{**vars(loop), "feed": fed_by(lambda packs: [batch_of(0), batch_of(0)])})
     recorder = Recorder()
     assert empty.train(Progress(), [recorder])
     assert engine.divisors == [4.0] and len(engine.batches[0]) == 2
@@ -182,7 +192,7 @@ def test_a_rank_without_targets_still_takes_its_part_in_the_step() -> None:
 def test_a_step_without_any_target_is_an_error_and_never_a_division_by_zero() -> None:
     engine = Recording()
     loop = make_loop(engine, total_steps=1)
-    empty = Loop(**{**vars(loop), "collate": lambda packs: [batch_of(0)]})
+    empty = Loop(**{**vars(loop), "feed": fed_by(lambda packs: [batch_of(0)])})
     with pytest.raises(TrainingError, match="step 1 has no trained token"):
         empty.train(Progress(), [])
     assert engine.divisors == [] and engine.updates == []
@@ -209,3 +219,56 @@ def test_hooks_see_a_step_in_their_order() -> None:
 
     make_loop(Recording(), total_steps=2).train(Progress(), [Named("a"), Named("b")])
     assert seen == ["a1", "b1", "a2", "b2"]
+
+
+class OfSets(Recording):
+    """Rank 0 of two: one sum a data set; the other rank has 4 tokens of data set 1, weight 6, and a loss sum of 12."""
+
+    def __init__(self) -> None:
+        super().__init__(others={4 + 3: [6.0, 0.0, 4.0, 4.0, 0.0, 6.0, 0.0], 3: [0.0, 12.0, 0.0]})
+
+    def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
+        super().accumulate(micro_batches, divisor=divisor)
+        return [3.0, 2.0, 0.0]
+
+
+def test_each_data_set_has_the_mean_loss_of_its_own_tokens_on_all_ranks() -> None:
+    engine, recorder = OfSets(), Recorder()
+    first, second = batch_of(3), batch_of(2)
+    sets = [torch.tensor([[0, 0, 1, 1]]), torch.tensor([[1, 1, 1, 1]])]
+    weights = [torch.tensor([[0.5, 1.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.5, 0.0, 0.0]])]
+    batches = [
+        replace(one, sets=numbers, num_sets=3, weights=own)
+        for one, numbers, own in zip((first, second), sets, weights, strict=True)
+    ]
+
+    class Weighing(Counting):
+        def count(self, batch: Batch) -> float:
+            assert batch.weights is not None
+            return float(batch.weights.sum())
+
+    loop = Loop(
+        **{
+            **vars(make_loop(engine, total_steps=1)),
+            "feed": fed_by(lambda _: batches),
+            "objective": Weighing(),
+            "set_names": ("math", "code", "chat"),
+        }
+    )
+    assert loop.train(Progress(), [recorder])
+    metrics = recorder.ends[0].metrics
+    assert engine.divisors == [0.5 + 1.0 + 2.0 + 1.0 + 0.5 + 6.0]
+    assert metrics.loss == (3.0 + 2.0 + 12.0) / 11.0
+    assert metrics.set_losses == {"math": 3.0 / 1.5, "code": (2.0 + 12.0) / (2.0 + 1.5 + 6.0)}, "chat has no token here"
+    assert metrics.trained_tokens == 3 + 2 + 4
+
+
+def test_epochs_of_unequal_length_are_counted_by_their_own_steps() -> None:
+    engine, recorder, progress = Recording(), Recorder(), Progress()
+    order = Order(lambda epoch: single(np.arange((3, 6, 2)[epoch])), packs_per_step=2, seed=0, shuffle=False)
+    loop = make_loop(engine, total_steps=6)
+    assert isinstance(loop.feed, PreparedFeed)
+    loop = replace(loop, feed=replace(loop.feed, order=order))
+    assert loop.train(progress, [recorder])
+    assert [end.metrics.epoch for end in recorder.ends] == pytest.approx([1 / 2, 1, 4 / 3, 5 / 3, 2, 3])
+    assert [end.epoch_end for end in recorder.ends] == [False, True, False, False, True, True]

@@ -96,7 +96,7 @@ def test_training_happens_in_training_mode(make_job: Any, monkeypatch: pytest.Mo
     modes: list[bool] = []
     accumulate = Single.accumulate
 
-    def recorded(self: Single, micro_batches: Any, *, divisor: float) -> float:
+    def recorded(self: Single, micro_batches: Any, *, divisor: float) -> list[float]:
         modes.append(all(module.training for module in self._objective.modules()))
         return accumulate(self, micro_batches, divisor=divisor)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from axo.data.formats.chat_template import ChatTemplate
+from axo.data.formats.format import Setting
 from axo.data.messages import Conversation, Message
 from axo.data.rows import Row
 from axo.errors import DataError, RecipeError
@@ -16,7 +17,7 @@ from axo.recipe.data import DatasetEntry
 
 def read(values: dict[str, Any], *, default_system_message: str | None = None, **entry: Any) -> Conversation:
     section = DatasetEntry(path="x", type="chat_template", **entry)
-    form = ChatTemplate(section, train_on_inputs=False, default_system_message=default_system_message)
+    form = ChatTemplate(section, Setting(default_system_message=default_system_message))
     return form.read(Row(values, "x.jsonl", 7))
 
 
@@ -70,7 +71,7 @@ def test_other_properties_go_to_the_template_mapped_or_as_they_are() -> None:
         message_property_mappings={"reasoning_content": "thoughts"},
         message_field_training="train",
     )
-    assert found.messages[0] == Message("assistant", "Ho", True, {"reasoning_content": "Hm", "name": "Bo"})
+    assert found.messages[0] == Message("assistant", "Ho", 1.0, reasoning="Hm", extra={"name": "Bo"})
 
 
 def test_messages_may_be_json_in_a_string() -> None:
@@ -100,7 +101,7 @@ def test_tools_and_tool_calls_with_json_in_strings_become_objects() -> None:
         found = read({"messages": [USER, turn], "functions": tools}, field_tools="functions")
         assert found.tools == [{"type": "function", "function": {"name": "add", "parameters": schema}}]
     expected = [{"type": "function", "function": {"name": "add", "arguments": {"x": 1}}}]
-    assert found.messages[1] == Message("assistant", None, None, {"tool_calls": expected})
+    assert found.messages[1] == Message("assistant", None, extra={"tool_calls": expected})
 
 
 @pytest.mark.parametrize("tools", [None, [], ""])
@@ -121,12 +122,12 @@ WRONG = {
     "an unknown role": ({"messages": [{"role": "asistant", "content": "x"}]}, "messages[0].role", "unknown role"),
     "no content": ({"messages": [USER, {"role": "assistant"}]}, "messages[1].content", "missing"),
     "content null": ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "found null"),
-    "content a list": ({"messages": [{"role": "user", "content": ["a"]}]}, "messages[0].content", "a list of 1"),
+    "content a list": ({"messages": [{"role": "user", "content": ["a"]}]}, "messages[0].content[0]", "expected a part"),
     "content a number": ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "the number 5"),
-    "a flag that is text": ({"messages": [{**USER, "train": "no"}]}, "messages[0].train", "expected true or false"),
+    "a flag that is text": ({"messages": [{**USER, "train": "no"}]}, "messages[0].train", "expected true, false or a number"),
     "tools an object": ({"messages": [USER], "tools": {"a": 1}}, "tools", "found an object"),
     "tools broken JSON": ({"messages": [USER], "tools": "[{"}, "tools", "expected JSON"),
-    "tool calls text": ({"messages": [{**USER, "tool_calls": "f"}]}, "messages[0].tool_calls", "list of tool calls"),
+    "tool calls text": ({"messages": [{**USER, "tool_calls": "f"}]}, "messages[0].tool_calls", "expected JSON"),
     "arguments broken JSON": (
         {"messages": [{**USER, "tool_calls": [{"function": {"arguments": "{x"}}]}]},
         "messages[0].tool_calls[0].function.arguments",

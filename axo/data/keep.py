@@ -1,0 +1,130 @@
+"""What is kept of a row's samples and what is cut off or dropped, all of it counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from axo.data.messages import Segments
+from axo.data.render import Renderer
+from axo.data.report import SetReport
+from axo.data.store import count_trained
+from axo.data.tokenize import Sample
+from axo.data.unit import Unit
+from axo.data.windows import pieces
+
+if TYPE_CHECKING:
+    from axo.recipe.data import DataSection
+
+
+@dataclass
+class Count:
+    """The numbers of a SetReport while they grow."""
+
+    rows: int = 0
+    samples: int = 0
+    tokens_read: int = 0
+    tokens_kept: int = 0
+    tokens_dropped: int = 0
+    tokens_truncated: int = 0
+    trained_tokens: int = 0
+    samples_dropped_long: int = 0
+    samples_dropped_short: int = 0
+    samples_dropped_untrained: int = 0
+    tokens_dropped_long: int = 0
+    tokens_dropped_short: int = 0
+    tokens_dropped_untrained: int = 0
+    samples_dropped_duplicate: int = 0
+    tokens_dropped_duplicate: int = 0
+    straddling_tokens: int = 0
+    equal_answers: int = 0
+    role_tokens: Counter[str] = field(default_factory=Counter[str])
+    role_trained: Counter[str] = field(default_factory=Counter[str])
+
+    def report(self, path: str, renderer: Renderer | None) -> SetReport:
+        counts = {
+            **vars(self),
+            "role_tokens": dict(self.role_tokens),
+            "role_trained": dict(self.role_trained),
+        }
+        if renderer is not None:
+            counts |= {
+                "render_fallbacks": renderer.fallbacks,
+                "trained_turns": renderer.trained_turns,
+                "trained_ends": renderer.trained_ends,
+                "unended_turns": renderer.unended_turns,
+                "reasoning_removed": renderer.reasoning_removed,
+            }
+        return SetReport(path, **counts)
+
+    def drop(self, samples: Sequence[Sample], reason: str) -> None:
+        """Count samples that are not written; reason: long, short or untrained."""
+        tokens = sum(len(sample.ids) for sample in samples)
+        for what, more in (("samples", len(samples)), ("tokens", tokens)):
+            name = f"{what}_dropped_{reason}"
+            setattr(self, name, getattr(self, name) + more)
+        self.tokens_dropped += tokens
+
+    def drop_duplicate(self, samples: Sequence[Sample]) -> None:
+        """Count the samples of a row that was there before, as they were read."""
+        tokens = sum(len(sample.ids) + sample.lost for sample in samples)
+        self.samples_dropped_duplicate += len(samples)
+        self.tokens_read += tokens
+        self.tokens_dropped += tokens
+        self.tokens_dropped_duplicate += tokens
+
+
+def pieces_kept(samples: Sequence[Sample], unit: Unit, data: DataSection, count: Count) -> Iterator[Sequence[Sample]]:
+    """What is written of a row, cut where it must be: all its samples or none. Everything is counted.
+
+    DataError, before anything is counted: a sample is too long under excess_length_strategy `raise`.
+    """
+    longest = max(len(sample.ids) for sample in samples)
+    if longest > data.sequence_len and data.excess_length_strategy == "raise" and not _is_chunked(unit):
+        raise unit.row.error(
+            f"this row has {longest} tokens, sequence_len is {data.sequence_len}",
+            "raise sequence_len, or set excess_length_strategy to drop or truncate",
+        )
+    lost = sum(sample.lost for sample in samples)
+    count.tokens_read += lost + sum(len(sample.ids) for sample in samples)
+    count.tokens_truncated += lost
+    count.straddling_tokens += sum(sample.straddling for sample in samples)
+    for group in _fitting(samples, unit, data, count):
+        trained = [count_trained(piece.labels) for piece in group]
+        if any(len(piece.ids) < data.min_sample_len for piece in group):
+            count.drop(group, "short")
+        elif not all(trained):
+            count.drop(group, "untrained")
+        else:
+            count.samples += len(group)
+            count.tokens_kept += sum(len(piece.ids) for piece in group)
+            count.trained_tokens += sum(trained)
+            yield group
+
+
+def _fitting(samples: Sequence[Sample], unit: Unit, data: DataSection, count: Count) -> Iterator[Sequence[Sample]]:
+    """Samples of at most sequence_len tokens: those of the row, chunks of it, their heads, or nothing."""
+    longest, room = max(len(sample.ids) for sample in samples), data.sequence_len
+    if longest <= room:
+        yield samples
+    elif _is_chunked(unit):
+        cut = list(pieces(samples[0], room=room, overlap=_overlap(unit)))
+        count.tokens_read += sum(len(piece.ids) for piece in cut) - longest
+        yield from ([piece] for piece in cut)
+    elif data.excess_length_strategy == "truncate":
+        count.tokens_truncated += sum(max(0, len(sample.ids) - room) for sample in samples)
+        yield [sample.piece(0, room) for sample in samples]
+    else:
+        count.drop(samples, "long")
+
+
+def _overlap(unit: Unit) -> int:
+    first = unit.items[0]
+    return first.overlap if isinstance(first, Segments) else 0
+
+
+def _is_chunked(unit: Unit) -> bool:
+    first = unit.items[0]
+    return isinstance(first, Segments) and first.chunk

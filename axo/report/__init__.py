@@ -1,0 +1,1 @@
+"""What axo shows of data, as a page."""
