@@ -21,8 +21,8 @@ from measure import Target, parser, report
 
 from axo.data.collate import collate
 from axo.data.pack import Packs, pack
+from axo.data.sample import Sample
 from axo.data.store import Store, StoreWriter, open_store
-from axo.data.tokenize import Sample
 from axo.types import IGNORE_INDEX
 
 CAPACITY = 8192

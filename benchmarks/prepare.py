@@ -1,7 +1,7 @@
 """`axo preprocess` of chats as a whole process: against json + jinja + the bare tokenizer, and datasets.map row by row.
 
-The texts are passages of the Python language reference (pydoc_data.topics), the tokenizer is a byte-level BPE trained on
-it and on the standard library's source: 32,768 tokens. `--rows` sets the size; ten times the rows are measured as well.
+The texts are passages of the Python language reference (pydoc_data.topics), the tokenizer is a byte-level BPE trained
+on it and on the standard library's source: 32,768 tokens. Ten times the rows are measured as well.
 """
 
 from __future__ import annotations

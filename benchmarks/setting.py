@@ -23,6 +23,7 @@ from axo.recipe.read import read_recipe
 from axo.registry.tables import OPTIMIZERS
 from axo.train.batches import batch_maker
 from axo.train.build import make_engine
+from axo.train.feed import PreparedFeed
 from axo.train.loop import Loop
 from axo.train.orders import PreparedData, open_prepared
 from axo.train.run import build
@@ -78,20 +79,23 @@ def start(recipe_path: Path, stack: ExitStack) -> Running:
     torch.manual_seed(recipe.run.seed)
     tokenizer, _, objective = build(recipe, plan, device=engine.device)
     engine.prepare(objective, partial(_make_optimizer, recipe=recipe, name=plan.optimizer))
+    assert prepared.train is not None  # nothing is streamed here
     data = open_prepared(
         prepared.train.path, None, data=recipe.data, section=recipe.batch, batch=plan.batch, seed=recipe.run.seed
     )
     loop = Loop(
         engine=engine,
         objective=objective,
-        order=data.train_order,
-        collate=batch_maker(
-            data.train_store,
-            pad_token_id=tokenizer.pad_token_id,
-            engine=engine,
-            rows=plan.batch.micro_batch_size,
-            length=plan.batch.pad_to,
-            multiple_of=plan.batch.pad_to_multiple_of,
+        feed=PreparedFeed(
+            data.train_order,
+            batch_maker(
+                data.train_store,
+                pad_token_id=tokenizer.pad_token_id,
+                engine=engine,
+                rows=plan.batch.micro_batch_size,
+                length=plan.batch.pad_to,
+                multiple_of=plan.batch.pad_to_multiple_of,
+            ),
         ),
         learning_rate=make_schedule(recipe.optim, total_steps=steps.total_steps, warmup_steps=steps.warmup_steps),
         total_steps=steps.total_steps,

@@ -184,9 +184,10 @@ def _samples(folder: Path) -> tuple[list[dict[str, list[int]]], float, int]:
     from axo.data.store import open_store
 
     prepared = prepare(folder / "recipe.yaml")
+    steps = prepared.plan.steps
+    assert prepared.train is not None and steps is not None and steps.steps_per_epoch is not None
     store = open_store(prepared.train.path)
-    assert prepared.plan.steps is not None
-    return samples_of(store), float(store.trained.sum()), round(len(store) / prepared.plan.steps.steps_per_epoch)
+    return samples_of(store), float(store.trained.sum()), round(len(store) / steps.steps_per_epoch)
 
 
 def _arguments(folder: Path) -> dict[str, Any]:

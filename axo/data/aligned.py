@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from axo.data.encode import Encoder
-from axo.data.tokenize import Sample
+from axo.data.sample import Sample
 from axo.data.why import Reason, Region
 from axo.types import IGNORE_INDEX
 

@@ -39,7 +39,7 @@ def _known(root: Path) -> Iterator[tuple[dict[str, Any], list[str]]]:
         description = read_json(path)
         parts, reports = description.get("parts"), description.get("reports")
         if isinstance(parts, dict) and isinstance(reports, list):
-            yield parts, [report.get("path") for report in reports if isinstance(report, dict)]
+            yield parts, [str(report.get("path")) for report in reports if isinstance(report, dict)]
 
 
 def _differences(one: Any, other: Any, place: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from axo.data.keep import Count
-from axo.data.tokenize import Sample
+from axo.data.sample import Sample
 from axo.data.windows import piece_starts
 
 if TYPE_CHECKING:

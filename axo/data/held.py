@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from axo.data.tokenize import Sample
+from axo.data.sample import Sample
 
 
 class HeldSamples:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from jinja2 import nodes
@@ -168,6 +168,7 @@ class _Watch:
 
     def __init__(self) -> None:
         self._began: dict[int, float] = {}
+        self._ended: set[int] = set()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
@@ -181,26 +182,32 @@ class _Watch:
         try:
             try:
                 yield
-            finally:
+            except Exception:
                 self._done(own)
-        except _OutOfTime:
+                raise
             self._done(own)
+        except _OutOfTime:
+            self._ended.discard(own)
             message = f"the template was not done after {MAX_SECONDS:g} seconds: it may never end"
             raise TooMuch(message) from None
 
     def _done(self, thread: int) -> None:
-        """Nothing is raised in this thread any more, not even what was on its way."""
+        """The render ended by itself; an exception that is on its way is awaited here, where it does no harm."""
         with self._lock:
             self._began.pop(thread, None)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), None)
+            late = thread in self._ended
+        while late:
+            sleep(0)
 
     def _look(self) -> None:
         pause = threading.Event()
         while not pause.wait(min(1.0, MAX_SECONDS / 4)):
             with self._lock:
-                late = [thread for thread, began in list(self._began.items()) if monotonic() - began > MAX_SECONDS]
-                for thread in late:
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_OutOfTime))
+                for thread, began in list(self._began.items()):
+                    if monotonic() - began > MAX_SECONDS:
+                        del self._began[thread]
+                        self._ended.add(thread)
+                        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_OutOfTime))
 
 
 class _OutOfTime(BaseException):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from axo.data.messages import Segments
 from axo.data.render import Renderer
 from axo.data.report import SetReport
+from axo.data.sample import Sample
 from axo.data.store import count_trained
-from axo.data.tokenize import Sample
 from axo.data.unit import Unit
 from axo.data.windows import pieces
 

@@ -186,7 +186,7 @@ def with_places(turn: Turn, number: int, locator: Locator, written: Sequence[Ran
     thought = locator.written(number, "reasoning") if message.reasoning_details else []
     content, shown = _place(locator.text, message.content or "", turn, written)
     reasoning, shown_reasoning = _place(locator.text, message.reasoning or "", turn, thought)
-    return replace(turn, content=content, content_written=shown, reasoning=reasoning, reasoning_written=shown_reasoning)
+    return turn._replace(content=content, content_written=shown, reasoning=reasoning, reasoning_written=shown_reasoning)
 
 
 def _place(text: str, said: str, turn: Turn, written: Sequence[Range]) -> tuple[int | None, Range | None]:

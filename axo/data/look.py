@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from axo.data.aligned import Aligned, align
 from axo.data.encode import Encoder
@@ -88,6 +91,7 @@ class Looker:
         self._renderer = make_renderer(preparation, tokenizer)
         self._tokenizing = Tokenizing(tokenizer)
         self._encoder = Encoder(tokenizer)
+        self._name = cache(tokenizer.convert_ids_to_tokens)
 
     def look(self, number: int, row: Row) -> Seen:
         """Row `number`, counted from 1."""
@@ -127,11 +131,11 @@ class Looker:
             return self._tokenizer.decode(list(item.ids))
         return "".join(texts_of(item))
 
-    def _parity(self, item: Item, read: Sampled) -> Parity | None:
+    def _parity(self, item: Item, read: Sampled, ids: np.ndarray | None = None) -> Parity | None:
         if not isinstance(item, Rendered) or not isinstance(read, Conversation):
             return None
         assert self._renderer is not None
-        return parity(read, item.text, self._renderer, self._encoder)
+        return parity(read, item.text, self._renderer, encoder=self._encoder, ids=ids)
 
     def _made(self, one: Tokenized, item: Item, read: Sampled, side: str, found: Aligned, count: Count) -> Look:
         (sample,) = one.samples
@@ -153,7 +157,7 @@ class Looker:
         return Look(
             side=side,
             ids=sample.ids.tolist(),
-            names=self._tokenizer.convert_ids_to_tokens(sample.ids.tolist()),
+            names=[self._name(token) for token in sample.ids.tolist()],
             texts=found.texts,
             weights=weights,
             reasons=found.reasons,
@@ -163,7 +167,7 @@ class Looker:
             starts=starts,
             roles={role: (tokens, one.role_trained[role]) for role, tokens in one.role_tokens.items()},
             straddling=sample.straddling,
-            parity=self._parity(item, read),
+            parity=self._parity(item, read, sample.ids),
         )
 
 

@@ -62,8 +62,7 @@ class MaskOptions:
         return tuple(text for texts, _ in self.ends() for text in texts)
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """Where a message's own text stands in the rendered conversation, and the end-of-turn texts behind it."""
 
     start: int
@@ -94,7 +93,8 @@ def with_end_of_turn(
     for number, turn in enumerate(turns):
         if turn is not None:
             bound = _next(begins, turn.end, number, len(text))
-            turn = replace(turn, ends=tuple(_first(text, texts, turn.end, bound) for texts, _ in kinds))
+            ends = tuple([_first(text, texts, turn.end, bound) for texts, _ in kinds])
+            turn = Turn(turn[0], turn[1], ends, *turn[3:])
         found.append(turn)
     return found
 

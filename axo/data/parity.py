@@ -29,10 +29,13 @@ class Parity:
     """... and what is trained."""
 
 
-def parity(conversation: Conversation, text: str, renderer: Renderer, encoder: Encoder) -> Parity:
+def parity(
+    conversation: Conversation, text: str, renderer: Renderer, *, encoder: Encoder, ids: np.ndarray | None = None
+) -> Parity:
     """Whether the prompt of the last answer, with the template's generation prompt, begins the text that is trained,
     and its tokens begin the tokens: where the prompt ends with a line feed and the answer begins with one, both may
-    be one token in training and cannot be one when the model is asked."""
+    be one token in training and cannot be one when the model is asked. `ids` are the text's tokens, where they are
+    known."""
     answers = [number for number, message in enumerate(conversation.messages) if message.role == "assistant"]
     if not answers or answers[-1] == 0:
         return Parity("no answer")
@@ -40,8 +43,8 @@ def parity(conversation: Conversation, text: str, renderer: Renderer, encoder: E
     if prompt is None:
         return Parity("no prompt")
     if text.startswith(prompt):
-        encoded = encoder.encode([prompt, text])
-        asked, trained = encoded.ids[: encoded.bounds[1]], encoded.ids[encoded.bounds[1] :]
+        asked = encoder.encode([prompt]).ids
+        trained = encoder.encode([text]).ids if ids is None else ids
         return Parity("same" if np.array_equal(asked, trained[: len(asked)]) else "tokens differ", len(prompt))
     at = len(commonprefix([prompt, text]))
     begin = max(0, at - BEFORE)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from axo.data.preparation import Preparation
 from axo.data.report import SetReport
 from axo.data.rows import Row
-from axo.data.tokenize import Sample
+from axo.data.sample import Sample
 from axo.errors import DataError
 
 if TYPE_CHECKING:

@@ -264,7 +264,7 @@ class Renderer:
                         "use another chat template, or train the message as a whole",
                     )
             written = "" if turn is None else found.text[turn.start : turn.end]
-            lost = [call for call in _called(message) if call not in written]
+            lost = [call for call in _called(message) if call not in written] if message.extra else []
             if lost:
                 raise DataError(
                     f"{name} calls the tool {lost[0]!r}, but the chat template does not write the call in that turn",
@@ -292,9 +292,14 @@ def _texts(messages: Sequence[Message]) -> dict[tuple[int, Field], str]:
 
 
 def _marked(message: Message, number: int) -> Message:
-    if message.content is not None:
+    if not _is_bare(message):
         message = replace(message, content=padded_mark(number))
     return replace(message, reasoning=padded_mark(number, "reasoning")) if message.reasoning else message
+
+
+def _is_bare(message: Message) -> bool:
+    """Whether it has nothing but calls, which templates write otherwise than behind a content."""
+    return message.content is None or (not message.content.strip() and has_own_text(replace(message, reasoning=None)))
 
 
 def _shape(conversation: Conversation) -> Any:
@@ -304,7 +309,7 @@ def _shape(conversation: Conversation) -> Any:
     thoughts = tuple(message.reasoning if not message.reasoning else True for message in messages)
     if conversation.tools is None and not any(message.extra or message.content is None for message in messages):
         return roles, thoughts
-    rest = [(message.content is None, message.extra) for message in messages]
+    rest = [(message.content if _is_bare(message) else True, message.extra) for message in messages]
     return roles, thoughts, json.dumps([conversation.tools, rest], default=repr)
 
 

@@ -26,7 +26,7 @@ from axo.errors import DataError
 from axo.types import IGNORE_INDEX
 
 if TYPE_CHECKING:
-    from axo.data.tokenize import Sample
+    from axo.data.sample import Sample
 
 _DATA = "data-00000-of-00001.arrow"
 _INDEX = "index.safetensors"

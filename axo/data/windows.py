@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from axo.data.tokenize import Sample
+from axo.data.sample import Sample
 
 
 def piece_starts(sample: Sample, *, room: int, overlap: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
-from axo.data.stream import Position
+from axo.data.buffer import Position
 
 
 @dataclass

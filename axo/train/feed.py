@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 
 from axo.data.ahead import ReadAhead
+from axo.data.buffer import Buffer, Position
 from axo.data.collate import Samples
 from axo.data.order import Order
-from axo.data.stream import Buffer, Position, Stream
+from axo.data.stream import Stream
 from axo.train.events import Progress
 from axo.types import Batch
 

@@ -10,8 +10,8 @@ import numpy as np
 from axo.data.aligned import align
 from axo.data.encode import Encoder
 from axo.data.prepare import Prepared
+from axo.data.sample import Sample
 from axo.data.store import SIDES, Store, open_store
-from axo.data.tokenize import Sample
 
 
 @dataclass(frozen=True)

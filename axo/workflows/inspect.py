@@ -6,11 +6,11 @@ what is shown is what is trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from axo.data.look import Looker
+from axo.data.look import Looker, Seen
 from axo.data.lost import refuse_losses
 from axo.data.parity import Parity, ParityCount, count_parity
 from axo.errors import DataError
@@ -87,20 +87,23 @@ def _inspected(
         sequence_len=one.data.sequence_len,
         duplicates=counts.duplicates,
         wrong_rows=counts.wrong_rows,
-        parity=_parities(looker, one, tolerant=refused),
+        parity=_parities(looker, one, rows, tolerant=refused),
         rows=rows,
         choice=words,
         counted=f"at most the first {STREAMED_ROWS:,} rows: it is read while training goes on" if one.streamed else "",
     )
 
 
-def _parities(looker: Looker, one: DataSet, *, tolerant: bool) -> ParityCount | None:
+def _parities(looker: Looker, one: DataSet, seen: Sequence[Seen], *, tolerant: bool) -> ParityCount | None:
+    """Of the first rows, those that are `seen` already included."""
     if one.preparation.template is None:
         return None
+    known = {row.number: [look.parity for look in row.looks if look.parity is not None] for row in seen}
     found: list[tuple[int, Parity]] = []
     for number, row in enumerate(islice(one.rows(), PARITY_ROWS), 1):
         try:
-            found += [(number, parity) for parity in looker.parities(row)]
+            own = known[number] if number in known else looker.parities(row)
+            found += [(number, parity) for parity in own]
         except DataError:
             if not tolerant:
                 raise

@@ -48,23 +48,20 @@ def buffers_of(output_dir: Path) -> list[dict[str, int]]:
 
 
 def die_after(updates: int) -> None:
-    """Kill this process inside of a step: after so many updates, in front of the second micro-batch."""
+    """Kill this process inside of a step: after so many updates, when the next one has its gradients."""
     from axo.engines import step
 
-    backward, update = step.backward, step.update
-    done = {"updates": 0, "backwards": 0}
-
-    def counted_backward(*args: Any, **kwargs: Any) -> Any:
-        if done == {"updates": updates, "backwards": 1}:
-            os.kill(os.getpid(), signal.SIGKILL)
-        done["backwards"] += 1
-        return backward(*args, **kwargs)
+    update = step.update
+    done = 0
 
     def counted_update(*args: Any, **kwargs: Any) -> Any:
-        done.update(updates=done["updates"] + 1, backwards=0)
+        nonlocal done
+        if done == updates:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
         return update(*args, **kwargs)
 
-    step.backward, step.update = counted_backward, counted_update
+    step.update = counted_update
 
 
 def assert_same_run(runs: Runs, undisturbed: Path, other: Path, *, last: int = 16) -> None:
@@ -125,7 +122,7 @@ def test_a_run_stopped_within_a_buffer_and_in_a_later_epoch_goes_on_bit_by_bit(
     ids=["packed", "seeing each other", "concatenated", "one by one", "small buffers", "windows"],
 )
 def test_a_killed_run_goes_on_bit_by_bit(runs: Runs, streamed: dict[str, Any], keys: dict[str, Any]) -> None:
-    """Killed between two micro-batches of a step: before the first checkpoint, within a buffer, in a later epoch."""
+    """Killed inside of a step: before the first checkpoint, within a buffer, in a later epoch."""
     streamed = {**streamed, **keys}
     undisturbed = runs.train("undisturbed", **streamed)
     for updates, step in ((1, 1), (3, 3), (10, 12)):  # the third goes on from checkpoint-2

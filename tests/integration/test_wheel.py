@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("hatchling", reason="the wheel is built with hatchling, part of the dev extra")
 
+SHIPPED = {".yaml", ".json", ".jsonl", ".jinja", ".py", ".txt", ".html", ".css", ".js"}
+
 
 def run(*command: str | Path, cwd: Path) -> str:
     """stdout of a command that must succeed, in an environment that knows nothing of the repository."""
@@ -55,7 +57,7 @@ def test_the_wheel_ships_every_recipe_template_and_deepspeed_config(environment:
     (installed,) = environment.glob("lib/python*/site-packages/axo")
     for folder, inside in (("recipes", "recipes"), ("deepspeed_configs", "deepspeed_configs"), ("axo", "")):
         for path in (root / folder).rglob("*"):
-            if path.is_file() and path.suffix in {".yaml", ".json", ".jsonl", ".jinja", ".py", ".txt", ".html", ".css", ".js"}:
+            if path.is_file() and path.suffix in SHIPPED:
                 copy = installed / inside / path.relative_to(root / folder)
                 assert copy.read_bytes() == path.read_bytes()
     assert list(installed.glob("deepspeed_configs/zero*.json"))

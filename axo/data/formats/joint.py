@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from axo.data.assemble import added_in_front
 from axo.data.messages import Tokens
-from axo.data.tokenize import added_in_front
 from axo.errors import DataError
 from axo.types import IGNORE_INDEX
 

@@ -10,8 +10,8 @@ import datasets
 import numpy as np
 import pytest
 
+from axo.data.sample import Sample
 from axo.data.store import Store, StoreWriter, move_into_place, open_store
-from axo.data.tokenize import Sample
 from axo.errors import DataError
 
 SAMPLES = [

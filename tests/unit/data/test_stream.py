@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from axo.data.ahead import ReadAhead
+from axo.data.buffer import Buffer, Position
 from axo.data.collate import collate
 from axo.data.keep import Count, pieces_kept
 from axo.data.messages import Segments
 from axo.data.rows import Row
 from axo.data.store import open_store
-from axo.data.stream import Buffer, Position, Stream, make_stream, stream_key
+from axo.data.stream import Stream, make_stream, stream_key
 from axo.data.tokenize import Tokenizing
 from axo.data.unit import Unit
 from axo.errors import DataError

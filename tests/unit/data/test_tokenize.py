@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from axo.data.assemble import added_in_front
 from axo.data.mask import MaskOptions, Span
 from axo.data.messages import Conversation, Message, Segments
 from axo.data.render import Rendered, Renderer
+from axo.data.sample import Sample
 from axo.data.templates import resolve_chat_template
-from axo.data.tokenize import Item, Sample, Tokenizing, added_in_front
+from axo.data.tokenize import Item, Tokenizing
 from axo.errors import DataError
 
 KINDS = ("byte-level", "trims-offsets", "adds-bos", "metaspace", "drops-characters")

@@ -44,7 +44,7 @@ def idle_keys(section: type[Section], at: str = "") -> Iterator[tuple[str, Any]]
         if no_effect is not None:
             for value in no_effect.only or SPECIAL.get(key) or values(field.annotation):
                 yield f"{at}{key}", value
-        elif inner is not None and mark(field, NotYet) is None and key != "test_datasets":
+        elif inner is not None and mark(field, NotYet) is None and key not in ("test_datasets", "pretraining_dataset"):
             yield from idle_keys(inner, f"{at}{key}.")
 
 

@@ -102,8 +102,11 @@ def test_the_list_of_fsdp_words_becomes_keys_of_fsdp_config() -> None:
     assert "fsdp: full_shard, auto_wrap means fsdp_config" in rewritten.notes[-1]
 
 
+OFF = ["rl", "deepspeed", "auto_find_batch_size", "xformers_attention", "fp8", "unsloth_rope"]
+
+
 @pytest.mark.parametrize("value", [False, 0, 0.0, "", [], {}, "none", "false"])
-@pytest.mark.parametrize("key", ["rl", "deepspeed", "auto_find_batch_size", "xformers_attention", "fp8", "unsloth_rope"])
+@pytest.mark.parametrize("key", OFF)
 def test_a_key_that_is_switched_off_is_left_out(key: str, value: Any) -> None:
     rewritten = one(key, value)
     assert (rewritten.flat, rewritten.findings, rewritten.off) == ({}, (), (key,))

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axo.data.buffer import Buffer, Position
 from axo.data.held import HeldSamples
 from axo.data.order import Order
 from axo.data.pack import single
-from axo.data.stream import Buffer, Position
 from axo.errors import DataError
 from axo.train.events import Progress, StepMetrics
 from axo.train.feed import Fed, PreparedFeed, StreamFeed

@@ -124,7 +124,7 @@ WRONG = {
     "content null": ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "found null"),
     "content a list": ({"messages": [{"role": "user", "content": ["a"]}]}, "messages[0].content[0]", "expected a part"),
     "content a number": ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "the number 5"),
-    "a flag that is text": ({"messages": [{**USER, "train": "no"}]}, "messages[0].train", "expected true, false or a number"),
+    "a flag that is text": ({"messages": [{**USER, "train": "no"}]}, "messages[0].train", "expected true, false or"),
     "tools an object": ({"messages": [USER], "tools": {"a": 1}}, "tools", "found an object"),
     "tools broken JSON": ({"messages": [USER], "tools": "[{"}, "tools", "expected JSON"),
     "tool calls text": ({"messages": [{**USER, "tool_calls": "f"}]}, "messages[0].tool_calls", "expected JSON"),

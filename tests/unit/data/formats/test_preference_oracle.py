@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from axo.data.assemble import added_in_front
 from axo.data.preparation import make_preparation
 from axo.data.rows import Row
-from axo.data.tokenize import Sample, Tokenizing, added_in_front
+from axo.data.sample import Sample
+from axo.data.tokenize import Tokenizing
 from axo.data.unit import make_renderer, unit
 from axo.recipe.data import DataSection, DatasetEntry
 from axo.recipe.tokenizer import TokenizerSection
