@@ -54,7 +54,8 @@ def inspect(
 
     loaded = load_recipe(recipe, ctx.args, for_data=True)
     number = rows if rows is not None else PAGE_ROWS if html else ROWS
-    choice = Choice(number, html is not None, tuple(row or ()), search, dataset)
+    page = html is not None
+    choice = Choice(number, page, page and rows is None, tuple(row or ()), search, dataset)
     with located(loaded):
         found = inspect(loaded.recipe, choice, name=loaded.source.file, show=LOG.info)
     if html is not None:

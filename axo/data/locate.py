@@ -183,10 +183,12 @@ def with_places(turn: Turn, number: int, locator: Locator, written: Sequence[Ran
     `written`: where the template writes the content.
     """
     message = locator.conversation.messages[number]
-    thought = locator.written(number, "reasoning") if message.reasoning_details else []
     content, shown = _place(locator.text, message.content or "", turn, written)
-    reasoning, shown_reasoning = _place(locator.text, message.reasoning or "", turn, thought)
-    return turn._replace(content=content, content_written=shown, reasoning=reasoning, reasoning_written=shown_reasoning)
+    turn = turn._replace(content=content, content_written=shown)
+    if not message.reasoning or locator.writes_reasoning(number) is False:
+        return turn
+    reasoning, shown = _place(locator.text, message.reasoning, turn, locator.written(number, "reasoning"))
+    return turn._replace(reasoning=reasoning, reasoning_written=shown)
 
 
 def _place(text: str, said: str, turn: Turn, written: Sequence[Range]) -> tuple[int | None, Range | None]:

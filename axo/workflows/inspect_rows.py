@@ -19,6 +19,8 @@ class Choice:
     """So many of each data set: the first ones."""
     drawn: bool = False
     """Half of them are drawn from all other rows instead."""
+    shared: bool = False
+    """`rows` are those of all data sets together."""
     numbers: tuple[int, ...] = ()
     """These, counted from 1, instead."""
     search: str | None = None
@@ -27,8 +29,8 @@ class Choice:
     """Path, key or number of the data set; None: all."""
 
     def shared_by(self, num_sets: int) -> Choice:
-        """Rows that are drawn for a page are its data sets' together."""
-        return replace(self, rows=max(1, self.rows // num_sets)) if self.drawn else self
+        """What is chosen of each of so many data sets."""
+        return replace(self, rows=max(1, self.rows // num_sets)) if self.shared else self
 
 
 def chosen_rows(looker: Looker, one: DataSet, choice: Choice, *, total: int, tolerant: bool) -> tuple[list[Seen], str]:

@@ -260,3 +260,15 @@ def test_real_text_is_streamed(runs: Runs, shared_data: Path, name: str) -> None
     keys = {**STREAMED, "streaming_multipack_buffer_size": 50, "sequence_len": 256, "max_steps": 6}
     lines = runs.metrics(runs.train("run", **keys, pretraining_dataset=[{"path": str(shared_data / name)}]))
     assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_the_shipped_recipe_goes_the_whole_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from axo.recipe.read import read_recipe
+    from axo.workflows.smoke import smoke
+
+    monkeypatch.chdir(root)
+    said: list[str] = []
+    loaded = read_recipe(root / "recipes" / "pretrain-streaming.yaml")
+    report = smoke(loaded, show_plan=lambda plan: None, show=said.append)
+    assert report["smoke"] == "passed" and len(report["losses"]) == 4
+    assert "smoke: streaming_multipack_buffer_size: 1000 -> 16" in said

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from axo.data.formats.parts import WEIGHT, Content, Text, joined_parts, part_weight, read_parts, share
 from axo.data.messages import Detail, Message
 from axo.data.rows import Row, decoded, describe
 from axo.errors import DataError, Finding, RecipeError
@@ -19,9 +19,6 @@ DEFAULT_ROLES = {"user": ["human", "user"], "assistant": ["gpt", "assistant"], "
 _TEMPLATE_ROLES = ("system", "user", "assistant", "tool", "developer", "function", "ipython")
 """Roles that published chat templates read: always accepted as they are."""
 _CALL = 'as in {"type": "function", "function": {"name": "...", ...}}'
-_PART = (
-    'a part is {"type": "text", "text": "..."}, with "train": true or false, or "weight": a number, where it is told'
-)
 _DETAIL = 'as in [{"begin_offset": 0, "end_offset": 4, "train": true}], characters counted from 0, the end included'
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 """Keys of a chain of thought, the first one that a message has (transformers reads the same)."""
@@ -31,8 +28,6 @@ _THOUGHTS = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
 )
 _SOLUTION = ("<|begin_of_solution|>", "<|end_of_solution|>")
-_WEIGHT = "weight"
-"""Key of a message's or part's weight in the loss, as in OpenAI's fine-tuning data."""
 
 
 class MessageReader:
@@ -45,7 +40,7 @@ class MessageReader:
         self._reasoning_key = entry.template_thinking_key or "reasoning_content"
         thoughts = (entry.field_thinking,) if entry.field_thinking else _REASONING
         self._thoughts = (self.keys.pop(self._reasoning_key, None) or thoughts[0], *thoughts)
-        flags = (entry.message_field_training, entry.message_field_training_detail, _WEIGHT)
+        flags = (entry.message_field_training, entry.message_field_training_detail, WEIGHT)
         self._taken = {*self.keys.values(), *flags, *self._thoughts} - {None}
         self._roles = role_names(entry)
 
@@ -60,10 +55,15 @@ class MessageReader:
             extra["tool_calls"] = _tool_calls(
                 row, extra["tool_calls"], f"{place}.{self.keys.get('tool_calls', 'tool_calls')}"
             )
-        text = self._content(
-            row, item, extra.pop("content", None), has_calls=bool(extra.get("tool_calls")), place=place
-        )
-        thought = self._thought(row, item, place)
+        content = self._content(row, item, extra.pop("content", None), calls=extra.get("tool_calls"), place=place)
+        text, thought = content.text, self._thought(row, item, place)
+        if content.calls:
+            extra["tool_calls"] = [*extra.get("tool_calls", ()), *content.calls]
+        if content.reasoning.value is not None:
+            if thought.value is not None:
+                hint = "keep one of the two"
+                raise row.error("the chain of thought stands in the content and beside it", hint, field=place)
+            thought = content.reasoning
         message = Message(
             role,
             text.value,
@@ -95,32 +95,32 @@ class MessageReader:
             raise row.error(f"unknown role {role!r}", hint, field=f"{place}.{self.keys['role']}")
         return self._roles[role]
 
-    def _content(self, row: Row, item: dict[str, Any], content: Any, *, has_calls: bool, place: str) -> _Text:
+    def _content(self, row: Row, item: dict[str, Any], content: Any, *, calls: Any, place: str) -> Content:
         if isinstance(content, list):
-            return _joined_parts(row, content, f"{place}.{self.keys['content']}")
-        if not isinstance(content, str) and not (content is None and has_calls):
+            return read_parts(row, content, f"{place}.{self.keys['content']}")
+        if not isinstance(content, str) and not (content is None and calls):
             raise self._no_text(row, item, "content", "text", place)
-        return _Text(content)
+        return Content(Text(content), Text(None))
 
-    def _thought(self, row: Row, item: dict[str, Any], place: str) -> _Text:
+    def _thought(self, row: Row, item: dict[str, Any], place: str) -> Text:
         key = next((key for key in self._thoughts if item.get(key) is not None), None)
         if key is None:
-            return _Text(None)
+            return Text(None)
         if isinstance(item[key], list):
-            return _joined_parts(row, item[key], f"{place}.{key}")
+            return joined_parts(row, list(enumerate(item[key])), f"{place}.{key}")
         if not isinstance(item[key], str):
             raise row.error(
                 f"expected text, found {describe(item[key])}", "write it as one text in quotes", field=f"{place}.{key}"
             )
-        return _Text(item[key])
+        return Text(item[key])
 
     def _weight(self, row: Row, item: dict[str, Any], place: str) -> float | None:
         key = self._entry.message_field_training
         if key is not None and item.get(key) is not None:
-            return _share(row, item[key], f"{place}.{key}", switch=True)
-        if _WEIGHT in self.keys.values() or item.get(_WEIGHT) is None:
+            return share(row, item[key], f"{place}.{key}", switch=True)
+        if WEIGHT in self.keys.values() or item.get(WEIGHT) is None:
             return None
-        return _share(row, item[_WEIGHT], f"{place}.{_WEIGHT}", switch=False)
+        return share(row, item[WEIGHT], f"{place}.{WEIGHT}", switch=False)
 
     def _details(self, row: Row, item: dict[str, Any], content: str | None, place: str) -> tuple[Detail, ...]:
         key = self._entry.message_field_training_detail
@@ -170,12 +170,6 @@ def role_names(entry: DatasetEntry) -> dict[str, str]:
     return roles | {source: target for target, names in sources.items() for source in names}
 
 
-@dataclass(frozen=True)
-class _Text:
-    value: str | None
-    details: tuple[Detail, ...] = ()
-
-
 def _key_hint(name: str) -> str:
     return f"where messages have another key for it, say so with message_property_mappings: {{{name}: KEY}}"
 
@@ -196,55 +190,6 @@ def _property_keys(entry: DatasetEntry) -> dict[str, str]:
     return keys
 
 
-def _joined_parts(row: Row, parts: Sequence[Any], place: str) -> _Text:
-    """A content that is given in parts: one text, and what each part says of itself."""
-    texts: list[str] = []
-    details: list[Detail] = []
-    position, told = 0, False
-    for number, part in enumerate(parts):
-        here = f"{place}[{number}]"
-        text = _part_text(row, part, here)
-        weight = _part_weight(row, part, here)
-        told = told or weight is not None
-        if text:
-            details.append(Detail(position, position + len(text), weight))
-        texts.append(text)
-        position += len(text)
-    return _Text("".join(texts), tuple(details) if told else ())
-
-
-def _part_text(row: Row, part: Any, place: str) -> str:
-    if not isinstance(part, dict):
-        raise row.error(f"expected a part (an object), found {describe(part)}", _PART, field=place)
-    kind = part.get("type", "text")
-    if kind != "text":
-        hint = "images, sound and video cannot be trained on yet: leave the row or the part out"
-        raise row.error(f"this part is no text but {describe(kind)}", hint, field=f"{place}.type")
-    key = next((key for key in ("text", "content", "value") if part.get(key) is not None), None)
-    if key is None:
-        raise row.error("this part has no text", _PART, field=place)
-    if not isinstance(part[key], str):
-        raise row.error(f"expected text, found {describe(part[key])}", _PART, field=f"{place}.{key}")
-    return part[key]
-
-
-def _part_weight(row: Row, part: Mapping[str, Any], place: str) -> float | None:
-    for key, switch in (("train", True), (_WEIGHT, False)):
-        if part.get(key) is not None:
-            return _share(row, part[key], f"{place}.{key}", switch=switch)
-    return None
-
-
-def _share(row: Row, value: Any, place: str, *, switch: bool) -> float:
-    """How much something counts: true, false or a number of at least 0."""
-    if isinstance(value, bool) and switch:
-        return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
-        return float(value)
-    wanted = "true, false or a number of at least 0" if switch else "a number of at least 0"
-    raise row.error(f"expected {wanted}, found {describe(value)}", "write it without quotes", field=place)
-
-
 def _detail(row: Row, detail: Any, length: int, place: str) -> Detail:
     if not isinstance(detail, dict):
         raise row.error(f"expected an object, found {describe(detail)}", _DETAIL, field=place)
@@ -260,7 +205,7 @@ def _detail(row: Row, detail: Any, length: int, place: str) -> Detail:
     if not 0 <= start <= end < length:
         message = f"the characters {start} to {end} do not lie in this content of {length} characters"
         raise row.error(message, _DETAIL, field=place)
-    weight = _part_weight(row, detail, place)
+    weight = part_weight(row, detail, place)
     if weight is None:
         raise row.error("this field is missing", _DETAIL, field=f"{place}.train")
     return Detail(start, end + 1, weight)

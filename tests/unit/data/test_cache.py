@@ -120,3 +120,19 @@ def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+def test_a_sampled_hash_sees_the_size_the_start_and_the_end_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    content = bytearray(os.urandom(9 << 20))
+    file.write_bytes(content)
+    hashes = {cache.sampled_hash(file)}
+    assert hashes == {cache.sampled_hash(file)}
+    for change in (slice(0, 1), slice(len(content) - 1, len(content)), slice(len(content), len(content) + 1)):
+        changed = bytearray(content)
+        changed[change] = b"\0" if changed[change] != b"\0" else b"\1"
+        file.write_bytes(changed)
+        hashes.add(cache.sampled_hash(file))
+    assert len(hashes) == 4
+    (tmp_path / "empty").write_bytes(b"")
+    assert cache.sampled_hash(tmp_path / "empty")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from axo.data.store import open_store
+from axo.data.templates import resolve_chat_template
 
 ROOM = 1024
 
@@ -77,6 +79,39 @@ def test_glaive_trains_answers_and_function_calls(
         messages = [{"role": role, "content": content} for role, content in turns]
         assert whole == tokenizer.apply_chat_template(messages, tools=json.loads(row["tools"]), tokenize=False)
         assert trained == "".join(f"{content}<|im_end|>" for role, content in turns if role == "assistant")
+
+
+def test_reasoning_with_tools_trains_thoughts_and_calls(
+    shared_data: Path, decoded: Callable[..., Any], tokenizer: Any
+) -> None:
+    """Whatever stands between the assistant's header and its end is what the model would have to write."""
+    path = shared_data / "reason_tool_use_demo_50.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    report, texts = decoded(path, type="chat_template", entry={"chat_template": "qwen3"})
+    assert report.samples == len(rows)
+    # Thoughts of answers before the last question: Qwen 3 leaves them out, and axo says how many.
+    template = resolve_chat_template("qwen3", None, tokenizer=tokenizer)
+    removed = 0
+    for row, (whole, trained) in zip(rows, texts, strict=True):
+        messages = [plain_message(message) for message in row["messages"]]
+        tools = json.loads(row["tools"])
+        assert whole == tokenizer.apply_chat_template(messages, tools=tools, chat_template=template, tokenize=False)
+        assert trained == "".join(re.findall(r"<\|im_start\|>assistant\n(.*?<\|im_end\|>)", whole, re.DOTALL))
+        thoughts = [message["reasoning_content"].strip() for message in messages if "reasoning_content" in message]
+        removed += sum(thought not in whole for thought in thoughts)
+    assert report.reasoning_removed == removed > 0
+
+
+def plain_message(message: dict[str, Any]) -> dict[str, Any]:
+    """A message in parts as transformers takes it."""
+    said: dict[str, Any] = {"role": message["role"]}
+    for part in message["content"]:
+        if part["type"] == "tool_call":
+            said.setdefault("tool_calls", []).append({"type": "function", "function": json.loads(part["value"])})
+        else:
+            name = {"text": "content", "reasoning": "reasoning_content"}[part["type"]]
+            said[name] = said.get(name, "") + part["value"]
+    return said
 
 
 COMPLETIONS = {

@@ -17,6 +17,7 @@ from axo.data.ahead import ReadAhead
 from axo.data.buffer import Buffer, Position
 from axo.data.collate import collate
 from axo.data.keep import Count, pieces_kept
+from axo.data.look import Looker
 from axo.data.messages import Segments
 from axo.data.rows import Row
 from axo.data.store import open_store
@@ -325,3 +326,14 @@ def test_a_stream_that_is_cancelled_ends(make: Make, write_jsonl: Callable[..., 
     next(buffers)
     cancel.set()
     assert list(buffers) == []
+
+
+def test_the_windows_of_a_text_are_shown_where_they_begin(make: Make, write_jsonl: Callable[..., Path]) -> None:
+    """64 tokens a window, its end-of-sequence token among them, 31 of the one before it: a new one every 32."""
+    stream = make(write_jsonl([{"text": " ".join(texts(8, longest=40))}]))
+    looker = Looker(stream.preparations[0], data=stream.data, tokenizer=stream.tokenizer)
+    (found,) = looker.look(1, next(iter(stream.preparations[0].rows()))).looks
+    count = 1 + -(-(len(found.ids) - 1 - 63) // 32)
+    assert found.starts == [32 * number for number in range(count)] and count > 2
+    assert found.fate == f"cut into {count} pieces of sequence_len (64), each with 31 tokens of the one before it"
+    assert found.weights == [0.0] + [1.0] * (len(found.ids) - 1), "each is predicted in one window at least"

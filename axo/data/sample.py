@@ -1,0 +1,34 @@
+"""One tokenised sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from axo.types import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Sample:
+    ids: np.ndarray
+    """(T,) int32."""
+    labels: np.ndarray
+    """(T,) int32, the id (or class) where it is trained and -100 elsewhere; not shifted."""
+    straddling: int = 0
+    """Tokens that hold characters which are trained and others which are not."""
+    weights: np.ndarray | None = None
+    """(T,) float32: how much each token counts in the loss; None: 1 where it is trained."""
+    lost: int = 0
+    """Tokens that the row itself had cut off."""
+    front: int = 0
+    """Special tokens that were put in front of its text."""
+
+    def piece(self, start: int, end: int) -> Sample:
+        """Some of its tokens."""
+        weights = None if self.weights is None else self.weights[start:end]
+        return Sample(self.ids[start:end], self.labels[start:end], weights=weights)
+
+    def all_weights(self) -> np.ndarray:
+        """(T,) float32, whether they are given or not."""
+        return (self.labels != IGNORE_INDEX).astype(np.float32) if self.weights is None else self.weights
