@@ -45,7 +45,7 @@ def prepare(
     and data/build.py say; nothing is left under `root` then.
     """
     began = time.perf_counter()
-    _make_folder(root)
+    make_folder(root)
     preparations = [
         make_preparation(one, data=data, section=tokenizer_section, tokenizer=tokenizer, objective=objective, seed=seed)
         for entry in entries
@@ -75,7 +75,8 @@ def prepare(
     return replace(found, seconds=time.perf_counter() - began, writes_date=writes_date)
 
 
-def _make_folder(root: Path) -> None:
+def make_folder(root: Path) -> None:
+    """The folder of prepared data. DataError where there cannot be one."""
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 from axo.data.lost import refuse_losses
-from axo.data.prepare import Prepared, prepare
+from axo.data.prepare import Prepared, make_folder, prepare
 from axo.data.recall import as_json, recall_key, recalled, remember
 from axo.data.stream import make_stream, stream_key
 from axo.data.templates import give_chat_template
@@ -86,6 +86,7 @@ def prepare_only(
     """Prepare the data alone (or find it prepared), of a recipe that axo cannot train yet too: train, evaluation.
     Streamed data is not prepared, which leaves test_datasets."""
     root = prepared_root(recipe)
+    make_folder(root)
     tokenizer = tokenizer_of(recipe) if recipe.data.expect else None
     if recipe.data.expect:
         check_expectations(recipe, tokenizer=tokenizer)

@@ -337,7 +337,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, list[str]]] = {
     "input_output, text null": ("input_output", parts({"text": None, "label": True}), "segments[1].text", ["null"]),
     "input_output, no label": ("input_output", parts({"text": "Ho"}), "segments[1].label", ["missing"]),
     "input_output, label a number": (
-        "input_output", parts({"text": "Ho", "label": 1}), "segments[1].label", ["expected true or false", "number 1"],
+        "input_output", parts({"text": "Ho", "label": 2}), "segments[1].label", ["expected true or false", "number 2"],
     ),
     "chat, messages null": ("chat_template", {"messages": None}, "messages", ["found null"]),
     "chat, messages text": ("chat_template", {"messages": "Hi"}, "messages", ["expected JSON in this text"]),
@@ -356,7 +356,7 @@ ROWS: dict[str, tuple[str, dict[str, Any], str, list[str]]] = {
         "chat_template", turns({"role": "user", "content": None}), "messages[1].content", ["found null"],
     ),
     "chat, content a list": (
-        "chat_template", turns({"role": "user", "content": [{"type": "text"}]}), "messages[1].content", ["a list of 1"],
+        "chat_template", turns({"role": "user", "content": [{"type": "text"}]}), "messages[1].content[0]", ["no text"],
     ),
     "chat, a call without an object": (
         "chat_template", turns({"role": "assistant", "tool_calls": [{"function": "add"}]}),
@@ -412,7 +412,7 @@ NOTHING: dict[str, tuple[str, list[Any], dict[str, Any], list[str]]] = {
         ["of its 3 rows, 3 have no trained token", "roles_to_train"],
     ),
     "chat, nobody is trained": (
-        "chat_template", [1, 2], {"entry": {"roles_to_train": []}}, ["2 have no trained token", "roles_to_train"],
+        "chat_template", [1, 2], {"entry": {"roles_to_train": ["tool"]}}, ["2 have no trained token", "roles_to_train"],
     ),
     "chat, both": (
         "chat_template",

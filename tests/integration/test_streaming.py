@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,3 +273,21 @@ def test_the_shipped_recipe_goes_the_whole_way(root: Path, monkeypatch: pytest.M
     report = smoke(loaded, show_plan=lambda plan: None, show=said.append)
     assert report["smoke"] == "passed" and len(report["losses"]) == 4
     assert "smoke: streaming_multipack_buffer_size: 1000 -> 16" in said
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_two_workers_that_were_killed_go_on_bit_by_bit(runs: Runs, streamed: dict[str, Any]) -> None:
+    keys = {**streamed, "world_size": 2, "gradient_accumulation_steps": 1, "max_steps": 60}
+    whole = runs.fork(lambda: _axo("train", str(runs.recipe("whole", **keys))))
+    assert whole.wait() == 0, whole.output()
+    killed = runs.start("killed", **keys)
+    out = runs.folder / "killed"
+    while runs.steps(out) < 11 and not killed.ended():
+        time.sleep(0.001)
+    killed.signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL, killed.output()
+    again = runs.start("killed", **keys)
+    assert again.wait() == 0 and "going on from" in again.output(), again.output()
+    assert runs.metrics(out) == runs.metrics(runs.folder / "whole")
+    assert runs.trained(out) == runs.trained(runs.folder / "whole")
