@@ -15,7 +15,8 @@ from typer.main import get_command
 from axo.cli.main import app
 from axo.errors import RecipeError
 from axo.recipe import renamed
-from axo.recipe.data_lacks import CHAT_TEMPLATES
+from axo.recipe.data_lacks import CHAT_TEMPLATES, PREFERENCE_TYPES, is_chat_template
+from axo.recipe.data_types import FAMILIES, first_word
 from axo.recipe.find import RecipeText
 from axo.recipe.read import read_recipe
 from axo.recipe.recipe import SECTIONS
@@ -27,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 ALL_PAGES = (*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "decisions").glob("*.md")))
 AXOLOTL = ROOT / "docs" / "axolotl.md"
-KEYED = (AXOLOTL, ROOT / "docs" / "errors.md")
+KEYED = (AXOLOTL, ROOT / "docs" / "data.md", ROOT / "docs" / "errors.md")
 """Pages whose backticks are looked into."""
 
 KINDS = ("recipe", "fragment", "not yet", "wrong", "sweep")
@@ -36,9 +37,10 @@ WRONG_KEYS = frozenset({"leanring_rate"})
 """Misspelt on purpose."""
 NO_KEYS = frozenset(
     "field_* fsdp_ recipe.yaml train.jsonl last_run_prepared prepared_data prepared_eval total_steps token_accuracy "
-    "trained_tokens num_parameters vocab_size can_train".split()
+    "trained_tokens num_parameters vocab_size can_train chats.jsonl metrics.jsonl loss_math eval_loss_math tool_calls "
+    "reasoning_content skip_think datasets.save_to_disk".split()
 )
-"""Beginnings of keys, names of files, and keys of axo's answers."""
+"""Beginnings of keys, names of files and of columns, and keys of axo's answers."""
 
 
 def blocks(page: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -139,7 +141,7 @@ def is_known(span: str) -> bool:
         return True
     if "_" not in key and "." not in key and ": " not in span:
         return True  # a single word may be anything
-    return bool(expand(key)) or key in words()
+    return bool(expand(key)) or key in words() or is_chat_template(key)
 
 
 def expand(pattern: str) -> set[str]:
@@ -161,7 +163,7 @@ def names() -> frozenset[str]:
 def words() -> frozenset[str]:
     """Values that a key takes."""
     texts = {word for _, info in fields().values() for word in alternatives(info.annotation) if isinstance(word, str)}
-    others = (*DATASET_FORMATS, *renamed.TYPES_NOT_YET, *CHAT_TEMPLATES)
+    others = (*DATASET_FORMATS, *PREFERENCE_TYPES, *renamed.TYPES_NOT_YET, *CHAT_TEMPLATES)
     return frozenset({*texts, *others, *(value for _, value in renamed.VALUES)})
 
 
@@ -225,9 +227,13 @@ def test_the_documentation_says_which_values_of_a_key_run() -> None:
     assert runs == several
 
 
-def test_the_documentation_names_the_data_set_types_that_run() -> None:
-    text = AXOLOTL.read_text(encoding="utf-8").partition("Data set types that run:")[2].partition(". ")[0]
-    assert set(spans(text)) - {"field_*"} == set(DATASET_FORMATS) - {"mapping"}
+def test_the_documentation_names_every_type_of_data_set() -> None:
+    """Of answers that are imitated the first words: the rest is tested with the page. Loaders may stand alone."""
+    named = {first_word(span) for span in spans((ROOT / "docs" / "data_formats.md").read_text(encoding="utf-8"))}
+    assert [family for family in FAMILIES if family not in named] == []
+    named = set(spans((ROOT / "docs" / "data.md").read_text(encoding="utf-8")))
+    missing = {kind for kind in PREFERENCE_TYPES if not {kind, f".{kind.partition('.')[2]}"} & named}
+    assert missing - {f"{family}.default" for family in ("chat_template", "chatml", "llama3", "passthrough")} == set()
 
 
 def table(title: str) -> list[list[str]]:
