@@ -90,6 +90,12 @@ def counted(report: SetReport) -> str:
     if report.unended_turns:
         turns = f"{report.unended_turns:,} of {report.trained_turns:,} trained turns"
         line += f"\n    warning: behind {turns} the chat template writes no end: the model does not learn to stop there"
+    if report.reasoning_removed:
+        line += (
+            f"\n    {report.reasoning_removed:,} messages lose their chain of thought: the chat template leaves it out"
+        )
+    if report.tools_unwritten:
+        line += f"\n    warning: {report.tools_unwritten:,} rows offer tools, which the chat template does not write"
     return line
 
 

@@ -13,7 +13,7 @@ import xxhash
 
 from axo.data.content import readable
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever axo itself makes other samples of the same rows."""
 _MEMO = "file-hashes.json"
 _PIECES, _PIECE = 16, 1 << 18

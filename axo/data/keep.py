@@ -56,6 +56,7 @@ class Count:
                 "trained_ends": renderer.trained_ends,
                 "unended_turns": renderer.unended_turns,
                 "reasoning_removed": renderer.reasoning_removed,
+                "tools_unwritten": renderer.tools_unwritten,
             }
         return SetReport(path, **counts)
 

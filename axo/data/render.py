@@ -58,6 +58,8 @@ class Renderer:
         self.unended_turns = 0
         """Those of them that are to end with a trained end-of-turn and do not."""
         self._ends_turns = not mask.last_answer and any(whose in ("turn", "all") for _, whose in mask.ends())
+        self.tools_unwritten = 0
+        """Conversations with tools that the template never looks at."""
         self.reasoning_removed = 0
         """Messages whose chain of thought the template does not write."""
 
@@ -80,6 +82,7 @@ class Renderer:
         said = conversation.messages
         conversation = self._as_read(conversation)
         text = self._writer.write(conversation.messages, conversation.tools)
+        self.tools_unwritten += bool(conversation.tools) and not self._reads("tools")
         found = self._finder.find(conversation, text)
         turns = with_end_of_turn(found.turns, text, self._mask, stops=found.begins)
         self.reasoning_removed += sum(_loses_reasoning(message, at, found) for at, message in enumerate(said))
@@ -151,7 +154,8 @@ class Renderer:
                     "use another chat template, or leave this message untrained",
                 )
             for place, details in (("content", message.details), ("reasoning", message.reasoning_details)):
-                lost = turn is not None and details and getattr(turn, place) is None
+                said = (getattr(message, place) or "").strip()
+                lost = turn is not None and said and details and getattr(turn, place) is None
                 if lost and (place == "content" or found.writes(number, "reasoning")):
                     raise DataError(
                         f"parts of the {place} of {name} are to be trained, but the chat template does not write "

@@ -53,6 +53,8 @@ class SetReport:
     """Those of them whose end-of-turn is trained."""
     unended_turns: int = 0
     """Those of them that are to end with a trained end-of-turn and do not: the chat template writes none there."""
+    tools_unwritten: int = 0
+    """Conversations with tools that the chat template does not write."""
     reasoning_removed: int = 0
     """Messages whose chain of thought the chat template does not write."""
     role_tokens: dict[str, int] = field(default_factory=dict[str, int])

@@ -41,10 +41,10 @@ class Writer:
         # A template is a program and may fail in any way.
         except Exception as error:
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DataError(
-                f"the chat template refuses this conversation: {said}",
-                "compare the roles and their order with what the template expects",
-            ) from error
+            hint = "compare the roles and their order with what the template expects"
+            if any(message.content is None for message in messages) and "content" in said:
+                hint = 'a message has no content, which this template does not expect: give it "content": ""'
+            raise DataError(f"the chat template refuses this conversation: {said}", hint) from error
 
     def attempt(self, messages: Sequence[Message], tools: Any, **options: bool) -> str | None:
         """The text of an altered conversation, or None where the template refuses it."""

@@ -61,6 +61,10 @@ class SetFacts:
     """Turns of conversations of which something is trained."""
     unended_turns: int = 0
     """Those of them whose end should be trained too, and which the chat template does not end."""
+    tools_unwritten: int = 0
+    """Rows with tools that the chat template does not write."""
+    reasoning_removed: int = 0
+    """Messages whose chain of thought the chat template does not write."""
 
     @property
     def share_lost(self) -> float:

@@ -26,10 +26,10 @@ def mixture(data: DataFacts) -> Iterator[Decision]:
             effective = f"{one.share_lost:.2%} of its tokens lost ({one.tokens_lost:,} of {one.tokens_read:,})"
             said = decision(one.key, None, effective, "; ".join(one.lost))
             yield said.model_copy(update={"asked": "all of it", "warning": True})
-    yield from _ends(data)
+    yield from _unwritten(data)
 
 
-def _ends(data: DataFacts) -> Iterator[Decision]:
+def _unwritten(data: DataFacts) -> Iterator[Decision]:
     for one in data.sets:
         if one.unended_turns:
             ended = one.trained_turns - one.unended_turns
@@ -37,6 +37,16 @@ def _ends(data: DataFacts) -> Iterator[Decision]:
             why = "behind the others the chat template writes no end-of-turn: the model does not learn to stop there"
             said = decision(f"{one.key}.train_on_eos", None, effective, why)
             yield said.model_copy(update={"asked": "all of them", "warning": True})
+        if one.tools_unwritten:
+            effective = f"none: {amount(one.tools_unwritten, 'row')} with tools that the chat template does not write"
+            why = "choose a chat template that writes tools, or drop the column"
+            said = decision(f"{one.key}.field_tools", None, effective, why)
+            yield said.model_copy(update={"asked": "written", "warning": True})
+        if one.reasoning_removed:
+            effective = f"{amount(one.reasoning_removed, 'message')} without it"
+            why = "the chat template leaves the chain of thought of these out"
+            said = decision(f"{one.key}.field_thinking", None, effective, why)
+            yield said.model_copy(update={"asked": "written", "warning": True})
 
 
 def _how_often(one: SetFacts) -> str:

@@ -138,9 +138,7 @@ _SAME = (
     ("val_set_size", "test_datasets"),
     ("resume_from_checkpoint", "auto_resume_from_checkpoints"),
 )
-_WITHOUT_DATA = (
-    Only(("eval_batch_size", "eval_sample_packing"), (on("val_set_size"), on("test_datasets"))),
-)
+_WITHOUT_DATA = (Only(("eval_batch_size", "eval_sample_packing"), (on("val_set_size"), on("test_datasets"))),)
 _WITHOUT_TEST_DATA = (Only(("eval_sequence_len",), (on("test_datasets"),)),)
 _BEST = (
     on("load_best_model_at_end"), on("early_stopping_patience"), on("save_strategy", "best"),

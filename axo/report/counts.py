@@ -69,6 +69,8 @@ def _report_lines(report: SetReport) -> Iterator[tuple[str, str]]:
             "reasoning",
             f"{amount(report.reasoning_removed, 'message')} whose chain of thought the template leaves out",
         )
+    if report.tools_unwritten:
+        yield "tools", f"{amount(report.tools_unwritten, 'conversation')} whose tools the template does not write"
     if report.equal_answers:
         yield "equal", f"{amount(report.equal_answers, 'row')} with the same answer chosen and rejected"
 

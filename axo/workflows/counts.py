@@ -108,4 +108,6 @@ def _losses(report: SetReport, data: DataSection) -> dict[str, Any]:
         "lost": tuple(reasons(report, data)),
         "trained_turns": report.trained_turns,
         "unended_turns": report.unended_turns,
+        "tools_unwritten": report.tools_unwritten,
+        "reasoning_removed": report.reasoning_removed,
     }

@@ -348,3 +348,12 @@ def test_ends_of_turns_that_are_trained_are_counted(tokenizer: Any) -> None:
     rendering.render(TALK)
     rendering.render(chat(("user", "U")))
     assert (rendering.trained_turns, rendering.trained_ends) == (2, 2)
+
+
+def test_tools_that_a_template_does_not_write_are_counted(tokenizer: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
+    plain, writing = renderer(source("chatml", tokenizer), tokenizer), renderer(TOOLS, tokenizer)
+    for each in (plain, writing):
+        each.render(Conversation((Message("user", "U"), Message("assistant", "A")), tools))
+        each.render(chat(("user", "U"), ("assistant", "A")))
+    assert (plain.tools_unwritten, writing.tools_unwritten) == (1, 0)

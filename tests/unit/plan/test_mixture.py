@@ -77,3 +77,23 @@ def test_the_plan_counts_the_steps_of_each_epoch() -> None:
     steps = plan_of(ONE, packs_by_epoch=(), max_steps=3, micro_batch_size=2).steps
     assert steps is not None
     assert steps.total_steps == 3
+
+
+def test_what_a_chat_template_leaves_out_is_a_warning() -> None:
+    data = SetFacts("datasets.0", "a.jsonl", samples=40, epoch_samples=40, tools_unwritten=3, reasoning_removed=1)
+    assert lines(plan_of(data)) == [
+        (
+            "datasets.0.field_tools",
+            "written",
+            "none: 3 rows with tools that the chat template does not write",
+            "choose a chat template that writes tools, or drop the column",
+            True,
+        ),
+        (
+            "datasets.0.field_thinking",
+            "written",
+            "1 message without it",
+            "the chat template leaves the chain of thought of these out",
+            True,
+        ),
+    ]
