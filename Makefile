@@ -49,6 +49,9 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/merge.py
 	$(BIN)/python benchmarks/pack.py
 	$(BIN)/python benchmarks/collate.py
+	$(BIN)/python benchmarks/encode.py
+	$(BIN)/python benchmarks/prepare.py
+	$(BIN)/python benchmarks/warm.py
 
 install: $(STAMP)
 

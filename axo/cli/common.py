@@ -92,7 +92,7 @@ def counted(report: SetReport) -> str:
         line += f"\n    warning: behind {turns} the chat template writes no end: the model does not learn to stop there"
     if report.reasoning_removed:
         line += (
-            f"\n    {report.reasoning_removed:,} messages lose their chain of thought: the chat template leaves it out"
+            f"\n    {report.reasoning_removed:,} messages lose their chain of thought, which the template leaves out"
         )
     if report.tools_unwritten:
         line += f"\n    warning: {report.tools_unwritten:,} rows offer tools, which the chat template does not write"
