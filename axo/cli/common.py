@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from axo.cli.complete import recipe_files
+from axo.compat.without_torch import without_torch
 from axo.errors import ExpectationError, RecipeError
 from axo.log import LOG
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from axo.data.report import SetReport
     from axo.plan.plan import Decision, Plan
     from axo.recipe.read import LoadedRecipe
+    from axo.recipe.recipe import Recipe
 
 RecipePath = Annotated[
     str,
@@ -73,6 +75,15 @@ def located(loaded: LoadedRecipe) -> Generator[None]:
 def print_json(answer: dict[str, Any]) -> None:
     """The one line that a program reads."""
     print(json.dumps(answer, default=str), flush=True)
+
+
+def for_data_only(recipe: Recipe) -> AbstractContextManager[None]:
+    """Around the work of verbs that load a tokenizer and never a model: without torch, which takes long to import,
+    unless code of the recipe's own is run, which may want it."""
+    entries = (*recipe.data.datasets, *(recipe.data.test_datasets or ()), *(recipe.data.pretraining_dataset or ()))
+    if recipe.model.trust_remote_code or any(entry.allow_custom_code for entry in entries):
+        return nullcontext()
+    return without_torch()
 
 
 def counted(report: SetReport) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, load_recipe, located, print_json
+from axo.cli.common import Debug, Json, RecipePath, for_data_only, load_recipe, located, print_json
 from axo.log import LOG
 
 if TYPE_CHECKING:
@@ -49,14 +49,15 @@ def inspect(
     Reads the recipe, its data and the tokenizer of base_model; never the model. Prepares the data as `axo preprocess`
     does, into dataset_prepared_path (last_run_prepared), where training finds it again."""
     del debug
-    from axo.workflows.inspect import inspect
     from axo.workflows.inspect_rows import Choice
 
     loaded = load_recipe(recipe, ctx.args, for_data=True)
     number = rows if rows is not None else PAGE_ROWS if html else ROWS
     page = html is not None
     choice = Choice(number, page, page and rows is None, tuple(row or ()), search, dataset)
-    with located(loaded):
+    with located(loaded), for_data_only(loaded.recipe):
+        from axo.workflows.inspect import inspect
+
         found = inspect(loaded.recipe, choice, name=loaded.source.file, show=LOG.info)
     if html is not None:
         from axo.report.page import write_page

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Json, RecipePath, counted, load_recipe, located, print_json
+from axo.cli.common import Json, RecipePath, counted, for_data_only, load_recipe, located, print_json
 from axo.log import LOG
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def preprocess(
     one folder for each content, which `datasets.load_from_disk` opens too. Streamed data is not prepared: of such a
     recipe only test_datasets."""
     loaded = load_recipe(recipe, ctx.args, for_data=True)
-    with located(loaded):
+    with located(loaded), for_data_only(loaded.recipe):
         train, evaluation = _prepare(loaded)
     asked = int(debug or debug_text_only) if debug_num_examples is None else debug_num_examples
     if asked and train is not None:

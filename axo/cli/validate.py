@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, counted, load_recipe, located, print_json, show_plan
+from axo.cli.common import Debug, Json, RecipePath, counted, for_data_only, load_recipe, located, print_json, show_plan
 from axo.errors import DataError, ExpectationError
 from axo.log import LOG
 
@@ -56,9 +56,9 @@ def validate(
 
 def _check_data(loaded: LoadedRecipe) -> Checked:
     """DataError with all that is wrong, as far as it is listed; before it, what could be read is said."""
-    from axo.workflows.check_data import check_data
+    with located(loaded), for_data_only(loaded.recipe):
+        from axo.workflows.check_data import check_data
 
-    with located(loaded):
         checked = check_data(loaded.recipe, show=LOG.info)
     faults = checked.faults
     errors = faults.in_order()

@@ -28,7 +28,7 @@ LAYERS = (
     ("model", "adapters", "data", "objectives", "optim"),
     ("plan",),
     ("recipe",),
-    ("registry", "errors", "log", "types"),
+    ("registry", "errors", "log", "types", "compat"),
 )
 """Top to bottom; imports only point down, and packages of one layer never import each other."""
 BASE = len(LAYERS) - 1
