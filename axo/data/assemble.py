@@ -80,6 +80,7 @@ def of_tokens(item: Tokens) -> Sample:
     labels = np.array(item.labels, dtype=np.int32)
     if weights is not None:
         labels = np.where(weights > 0, labels, np.int32(IGNORE_INDEX)).astype(np.int32, copy=False)
+        weights = np.where(labels == IGNORE_INDEX, np.float32(0.0), weights)
     return Sample(np.array(item.ids, dtype=np.int32), labels, weights=weights)
 
 

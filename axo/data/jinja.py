@@ -61,13 +61,17 @@ class ChatTemplate:
         `mark_generation` writes GENERATION_OPEN and GENERATION_CLOSE around `generation` blocks.
         """
         self._environment.marks_generation = mark_generation
-        with _WATCH.watched():
-            text = self._template.render(
-                messages=[_with_reasoning(message) for message in messages],
-                tools=tools,
-                add_generation_prompt=add_generation_prompt,
-                **{"documents": None, **variables},
-            )
+        try:
+            with _WATCH.watched():
+                text = self._template.render(
+                    messages=[_with_reasoning(message) for message in messages],
+                    tools=tools,
+                    add_generation_prompt=add_generation_prompt,
+                    **{"documents": None, **variables},
+                )
+        except _OutOfTime:  # raised while the guard was left
+            _WATCH.forget()
+            raise _too_long() from None
         if len(text) > MAX_CHARACTERS:
             raise TooMuch(f"the template wrote {len(text):,} characters, at most {MAX_CHARACTERS:,} are allowed")
         return text
@@ -178,6 +182,7 @@ class _Watch:
             self._thread = threading.Thread(target=self._look, daemon=True, name="axo-template-watch")
             self._thread.start()
         own = threading.get_ident()
+        self.forget()
         self._began[own] = monotonic()
         try:
             try:
@@ -187,16 +192,21 @@ class _Watch:
                 raise
             self._done(own)
         except _OutOfTime:
-            self._ended.discard(own)
-            message = f"the template was not done after {MAX_SECONDS:g} seconds: it may never end"
-            raise TooMuch(message) from None
+            self.forget()
+            raise _too_long() from None
+
+    def forget(self) -> None:
+        """This thread has had its exception, or never gets one."""
+        with self._lock:
+            self._ended.discard(threading.get_ident())
 
     def _done(self, thread: int) -> None:
         """The render ended by itself; an exception that is on its way is awaited here, where it does no harm."""
         with self._lock:
             self._began.pop(thread, None)
             late = thread in self._ended
-        while late:
+        until = monotonic() + 1.0
+        while late and monotonic() < until:
             sleep(0)
 
     def _look(self) -> None:
@@ -208,6 +218,10 @@ class _Watch:
                         del self._began[thread]
                         self._ended.add(thread)
                         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_OutOfTime))
+
+
+def _too_long() -> TooMuch:
+    return TooMuch(f"the template was not done after {MAX_SECONDS:g} seconds: it may never end")
 
 
 class _OutOfTime(BaseException):

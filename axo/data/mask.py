@@ -127,7 +127,7 @@ def trained_spans(turns: Sequence[Turn | None], messages: Sequence[Message], mas
             if end is not None and _trains_end(whose, trained=trained, last=number == last_one)
         )
         spans += _of_turn(turn, message, ends, mask) if trained else [Span(*end) for end in ends]
-    return _joined(sorted(spans))
+    return joined(sorted(spans))
 
 
 def _of_turn(turn: Turn, message: Message, ends: Sequence[tuple[int, int]], mask: MaskOptions) -> list[Span]:
@@ -173,7 +173,7 @@ def _first(text: str, tokens: Sequence[str], start: int, bound: int) -> tuple[in
     return min(hits, default=None)
 
 
-def _joined(spans: Sequence[Span]) -> tuple[Span, ...]:
+def joined(spans: Sequence[Span]) -> tuple[Span, ...]:
     """Spans that touch and count alike as one; the earlier one wins where they overlap."""
     joined: list[Span] = []
     for span in spans:

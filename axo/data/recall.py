@@ -16,12 +16,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import xxhash
+
 from axo.data.cache import content_key, file_hashes, read_json, write_json
 from axo.data.prepared import Prepared, find_store
 
 _MEMORY = "recalled.json"
 _MOST = 200
 """Recipes that are remembered, the latest ones."""
+_CODE = Path(__file__).parent
 _PACKAGES = ("tokenizers", "transformers", "jinja2")
 """Packages whose update may change a token."""
 
@@ -29,7 +32,8 @@ _PACKAGES = ("tokenizers", "transformers", "jinja2")
 def recall_key(parts: Mapping[str, Any], *, files: Sequence[Path], root: Path) -> str:
     """A key of a recipe's `parts` (in words of JSON) and of the content of the files that it names."""
     state = dict(zip(map(str, files), file_hashes(files, root=root), strict=True))
-    return content_key({**parts, "files": state, "packages": {name: version(name) for name in _PACKAGES}})
+    packages = {name: version(name) for name in _PACKAGES}
+    return content_key({**parts, "files": state, "packages": packages, "axo": _own_code()})
 
 
 def recalled(key: str, *, root: Path) -> tuple[Prepared, Prepared | None] | None:
@@ -56,6 +60,14 @@ def remember(key: str, train: Prepared, evaluation: Prepared | None, *, root: Pa
         "day": today() if writes_date else None,
     }
     write_json(root / _MEMORY, dict(list(known.items())[-_MOST:]))
+
+
+def _own_code() -> str:
+    """A hash of the code and chat templates that make samples of rows: they may change within one version of axo."""
+    digest = xxhash.xxh3_128()
+    for path in sorted((*_CODE.rglob("*.py"), *_CODE.rglob("*.jinja"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def today() -> str:

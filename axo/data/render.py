@@ -16,8 +16,10 @@ from jinja2.exceptions import TemplateError
 
 from axo.data.jinja import REASONING, ChatTemplate
 from axo.data.locate import Range, has_own_text
-from axo.data.mask import MaskOptions, Span, Turn, trained_spans, with_end_of_turn
+from axo.data.mask import MaskOptions, Span, Turn, joined, trained_spans, with_end_of_turn
 from axo.data.messages import Conversation, Message
+from axo.data.outline import says_nothing
+from axo.data.skeleton import Outline
 from axo.data.turn_finder import Found, TurnFinder, thought_in_content
 from axo.data.writer import Writer
 from axo.errors import DataError, Finding, RecipeError
@@ -50,7 +52,7 @@ class Renderer:
         variables = {**tokenizer.special_tokens_map, **(template_kwargs or {})}
         self._writer = Writer(_compiled(template), variables, eot_tokens=mask.end_texts())
         self._reads = lru_cache(maxsize=1024)(self._template_reads)
-        self._finder = TurnFinder(self._writer)
+        self._finder = TurnFinder(self._writer, mask)
         self.trained_turns = 0
         """Turns of which something is trained."""
         self.trained_ends = 0
@@ -84,6 +86,9 @@ class Renderer:
         text = self._writer.write(conversation.messages, conversation.tools)
         self.tools_unwritten += bool(conversation.tools) and not self._reads("tools")
         found = self._finder.find(conversation, text)
+        roles = tuple(message.role for message in conversation.messages)
+        if found.outline is not None and says_nothing(said) and not any(map(_says_more, said)):
+            return Rendered(*self._outlined(found, found.outline), roles)
         turns = with_end_of_turn(found.turns, text, self._mask, stops=found.begins)
         self.reasoning_removed += sum(_loses_reasoning(message, at, found) for at, message in enumerate(said))
         if self._mask.last_answer:
@@ -92,7 +97,7 @@ class Renderer:
             self._check_all_found(turns, said, found)
             spans = trained_spans(turns, conversation.messages, self._mask)
         self._count_ends(turns, spans)
-        return Rendered(text, spans, tuple(turns), tuple(message.role for message in conversation.messages))
+        return Rendered(text, spans, tuple(turns), roles)
 
     def prompt(self, conversation: Conversation) -> str | None:
         """What a model is given before it answers: the conversation with the template's generation prompt.
@@ -117,6 +122,21 @@ class Renderer:
 
     def _template_reads(self, name: str) -> bool:
         return re.search(rf"\b{re.escape(name)}\b", self._writer.template.source) is not None
+
+    def _outlined(self, found: Found, outline: Outline) -> tuple[str, tuple[Span, ...], tuple[Turn | None, ...]]:
+        """What the rules make of a conversation that they were applied to already, as to its shape."""
+        assert found.filled is not None
+        place = found.filled.place
+        turns: list[Turn | None] = []
+        for turn, ends, ended in zip(found.turns, outline.ends, outline.ended, strict=True):
+            assert turn is not None
+            turns.append(Turn(turn[0], turn[1], tuple([end and place(end) for end in ends]), *turn[3:]))
+            if ended is not None and turn[0] < turn[1]:
+                self.trained_turns += 1
+                self.trained_ends += ended
+                self.unended_turns += self._ends_turns and not ended
+        spans = [Span(*place(stretch), weight) for stretch, weight in outline.spans]
+        return found.text, joined(spans), tuple(turns)
 
     def _last_answer(self, conversation: Conversation, text: str) -> tuple[Span, ...]:
         """Everything behind the prompt of the last message."""
@@ -154,8 +174,7 @@ class Renderer:
                     "use another chat template, or leave this message untrained",
                 )
             for place, details in (("content", message.details), ("reasoning", message.reasoning_details)):
-                said = (getattr(message, place) or "").strip()
-                lost = turn is not None and said and details and getattr(turn, place) is None
+                lost = turn is not None and details and getattr(turn, place) is None
                 if lost and (place == "content" or found.writes(number, "reasoning")):
                     raise DataError(
                         f"parts of the {place} of {name} are to be trained, but the chat template does not write "
@@ -186,6 +205,11 @@ def _holds(spans: Sequence[Span], starts: Sequence[int], end: Range) -> bool:
     """Whether a span holds this end of a turn."""
     before = bisect_right(starts, end[0]) - 1
     return before >= 0 and end[1] <= spans[before].end
+
+
+def _says_more(message: Message) -> bool:
+    """Whether there is anything of which a template might leave something out."""
+    return has_own_text(message) or (message.content is not None and "</think>" in message.content)
 
 
 def _loses_reasoning(message: Message, number: int, found: Found) -> bool:

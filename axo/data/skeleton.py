@@ -55,6 +55,21 @@ class Anchor(NamedTuple):
     offset: int
 
 
+Stretch = tuple[Anchor, Anchor]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What the rules of a recipe make of a shape whose messages say nothing of their own about being trained."""
+
+    ends: tuple[tuple[Stretch | None, ...], ...]
+    """Of each turn, its ends of each kind."""
+    spans: tuple[tuple[Stretch, float], ...]
+    """Trained stretches with their weights."""
+    ended: tuple[bool | None, ...]
+    """Of each turn, whether its end is trained; None: nothing of it is."""
+
+
 class Filled(NamedTuple):
     """A skeleton with the texts of one conversation."""
 
@@ -62,6 +77,13 @@ class Filled(NamedTuple):
     turns: list[Turn | None]
     begins: list[tuple[int, int]]
     """(character, message) where each text of a message begins."""
+    starts: list[int]
+    """Where each literal text begins."""
+
+    def place(self, stretch: Stretch) -> tuple[int, int]:
+        """Where a stretch between two anchors stands."""
+        (first, before), (last, behind) = stretch
+        return self.starts[first] + before, self.starts[last] + behind
 
 
 @dataclass(frozen=True)
@@ -69,8 +91,10 @@ class Skeleton:
     literals: tuple[str, ...]
     """The template's own text before, between and after the places."""
     places: tuple[Place, ...]
-    turns: tuple[tuple[Anchor, Anchor] | None, ...] = ()
+    turns: tuple[Stretch | None, ...] = ()
     """Where each message's own text begins and ends (None: it is not written)."""
+    outline: Outline | None = None
+    """None: each conversation of this shape has to be looked at by itself."""
 
     def fill(self, texts: Mapping[tuple[int, Field], str]) -> Filled:
         """The text of a conversation with these texts of its messages, and where each turn stands."""
@@ -103,7 +127,7 @@ class Skeleton:
             )
             for number, anchors in enumerate(self.turns)
         ]
-        return Filled("".join(pieces), turns, begins)
+        return Filled("".join(pieces), turns, begins, starts)
 
 
 class Learnt:
@@ -124,7 +148,7 @@ class Learnt:
             position = end + len(_PAD_RIGHT) * keeps_right
         self._add(text, position, len(text))
 
-    def place(self, message: int, field: Field) -> tuple[Anchor, Anchor] | None:
+    def place(self, message: int, field: Field) -> Stretch | None:
         """Where that text stands; None: nowhere, or more than once."""
         numbers = [at for at, place in enumerate(self.places) if (place.message, place.field) == (message, field)]
         if len(numbers) != 1:
@@ -138,7 +162,7 @@ class Learnt:
             found.setdefault(place.message, []).append((before[1], after[0]))
         return found
 
-    def anchors(self, start: int, end: int) -> tuple[Anchor, Anchor] | None:
+    def anchors(self, start: int, end: int) -> Stretch | None:
         """Two positions of the text as places in its literals; None inside of a mark."""
         first, last = self._anchor(start), self._anchor(end)
         return None if first is None or last is None else (first, last)
@@ -147,8 +171,8 @@ class Learnt:
         """Where an anchor stands in the text."""
         return self._bounds[anchor.literal][0] + anchor.offset
 
-    def skeleton(self, turns: Sequence[tuple[Anchor, Anchor] | None]) -> Skeleton:
-        return Skeleton(tuple(self.literals), tuple(self.places), tuple(turns))
+    def skeleton(self, turns: Sequence[Stretch | None], outline: Outline | None = None) -> Skeleton:
+        return Skeleton(tuple(self.literals), tuple(self.places), tuple(turns), outline)
 
     def _anchor(self, position: int) -> Anchor | None:
         for number, (start, end) in enumerate(self._bounds):

@@ -62,7 +62,11 @@ def _text_or_file(jinja: str) -> str:
     path = Path(expanduser(jinja))
     if not path.is_file():
         return _refuse(f"{jinja!r} is neither Jinja text nor a file", key="chat_template_jinja")
-    return path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return _refuse(f"{jinja!r} cannot be read as UTF-8 text: {error}", key="chat_template_jinja")
+    return text if text.strip() else _refuse(f"the file {jinja!r} is empty", key="chat_template_jinja")
 
 
 def _refuse(message: str, hint: str | None = None, *, key: str = "chat_template") -> str:

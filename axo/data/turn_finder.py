@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from axo.data.locate import Locator, Range, crosses, has_own_text, with_places
-from axo.data.mask import Turn
+from axo.data.mask import MaskOptions, Turn
 from axo.data.messages import Conversation, Message
-from axo.data.skeleton import Anchor, Field, Learnt, Skeleton, padded_mark
+from axo.data.outline import make_outline
+from axo.data.skeleton import Anchor, Field, Filled, Learnt, Outline, Skeleton, padded_mark
 from axo.data.writer import Writer
 
 _CACHED_SKELETONS = 1024
@@ -31,13 +32,17 @@ class Found:
     """(character, message) where further texts of messages begin."""
     writes: Callable[[int, Field], bool]
     """Whether the template writes that text of that message."""
+    outline: Outline | None = None
+    filled: Filled | None = None
+    """How the outline's anchors stand in this text."""
 
 
 class TurnFinder:
     """Finds turns in the texts of one writer."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: Writer, mask: MaskOptions) -> None:
         self._writer = writer
+        self._mask = mask
         self._skeletons: dict[Any, Skeleton | None] = {}
         self.fallbacks = 0
         """Conversations that needed further renders because no skeleton explained them."""
@@ -49,7 +54,8 @@ class TurnFinder:
             filled = skeleton.fill(_texts(conversation.messages))
             if filled.text == text:
                 places = {(place.message, place.field) for place in skeleton.places}
-                return Found(text, filled.turns, filled.begins, lambda number, field: (number, field) in places)
+                writes = lambda number, field: (number, field) in places  # noqa: E731
+                return Found(text, filled.turns, filled.begins, writes, skeleton.outline, filled)
         self.fallbacks += 1
         return self._located(conversation, text)
 
@@ -132,7 +138,9 @@ class TurnFinder:
             if anchors[number] is None:
                 return None
         turns = [_positions(learnt, anchor) for anchor in anchors]
-        return learnt.skeleton(anchors) if _apart(turns) == turns else None
+        if _apart(turns) != turns:
+            return None
+        return learnt.skeleton(anchors, make_outline(learnt, text, turns, messages, self._mask))
 
 
 def thought_in_content(message: Message) -> str:

@@ -90,15 +90,20 @@ def prepare_only(
     tokenizer = tokenizer_of(recipe) if recipe.data.expect else None
     if recipe.data.expect:
         check_expectations(recipe, tokenizer=tokenizer)
-    files = None if recipe.data.streamed else files_behind(recipe)
-    key = None if files is None else recall_key(_said(recipe), files=files, root=root)
+    key = _recall_key(recipe, root)
     found = None if key is None else recalled(key, root=root)
     if found is not None:
         return found
     train, evaluation = _prepare_data(recipe, root, tokenizer or tokenizer_of(recipe), show=show)
-    if key is not None and train is not None:
+    if key is not None and train is not None and _recall_key(recipe, root) == key:
         remember(key, train, evaluation, root=root)
     return train, evaluation
+
+
+def _recall_key(recipe: Recipe, root: Path) -> str | None:
+    """The key of the recipe and of its files as they are now; None where that does not tell the data."""
+    files = None if recipe.data.streamed else files_behind(recipe)
+    return None if files is None else recall_key(_said(recipe), files=files, root=root)
 
 
 def prepared_root(recipe: Recipe) -> Path:

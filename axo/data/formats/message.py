@@ -43,9 +43,15 @@ class MessageReader:
         flags = (entry.message_field_training, entry.message_field_training_detail, WEIGHT)
         self._taken = {*self.keys.values(), *flags, *self._thoughts} - {None}
         self._roles = role_names(entry)
+        self._plain_keys = {self.keys["role"], self.keys["content"]}
+        """Those of a message that says nothing but who speaks and what."""
 
     def read(self, row: Row, item: Any, place: str) -> Message:
         """The message `item`, which stands at `place` of the row. DataError where it is wrong."""
+        if type(item) is dict and item.keys() == self._plain_keys and not self._entry.split_thinking:
+            role, content = item[self.keys["role"]], item[self.keys["content"]]
+            if isinstance(content, str) and isinstance(role, str) and role in self._roles:
+                return Message(self._roles[role], content)
         if not isinstance(item, dict):
             raise row.error(f"expected a message (an object), found {describe(item)}", self.shape_hint(), field=place)
         extra = {key: value for key, value in item.items() if key not in self._taken and value is not None}

@@ -22,6 +22,10 @@ _CALLS = frozenset({"tool_call", "tool_use", "function_call"})
 _OTHER = "images, sound and video cannot be trained on yet: leave the row or the part out"
 
 
+LEAST, MOST = 1e-6, 1e6
+"""Bounds of a weight that is not 0: beyond them a loss in float32 has nothing left of the others, or of this one."""
+
+
 @dataclass(frozen=True)
 class Text:
     value: str | None
@@ -122,10 +126,12 @@ def part_weight(row: Row, part: Mapping[str, Any], place: str) -> float | None:
 
 
 def share(row: Row, value: Any, place: str, *, switch: bool) -> float:
-    """How much something counts: true, false or a number of at least 0."""
+    """How much something counts: true, false, 0 or a number between LEAST and MOST."""
     if isinstance(value, bool) and switch:
         return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < float("inf"):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (value == 0 or LEAST <= value <= MOST):
         return float(value)
-    wanted = "true, false or a number of at least 0" if switch else "a number of at least 0"
-    raise row.error(f"expected {wanted}, found {describe(value)}", "write it without quotes", field=place)
+    wanted = "true, false or a number" if switch else "a number"
+    hint = f"0, or {LEAST:g} to {MOST:g}" if number else "write it without quotes"
+    raise row.error(f"expected {wanted} of at least 0, found {describe(value)}", hint, field=place)

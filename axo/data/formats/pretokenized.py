@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from axo.data.formats.format import Setting
+from axo.data.formats.parts import share
 from axo.data.messages import Tokens
 from axo.data.rows import Row, decoded, describe, required
 from axo.types import IGNORE_INDEX
@@ -97,11 +98,8 @@ def _check_labels(row: Row, ids: np.ndarray, labels: np.ndarray, kept: slice) ->
 
 def _weights(row: Row, length: int) -> np.ndarray:
     values = _list(row, "loss_weight", length=length)
-    for at, value in enumerate(values):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            message = f"expected a number of at least 0, found {describe(value)}"
-            raise row.error(message, "it says how much the token counts in the loss", field=f"loss_weight[{at}]")
-    return np.array(values, dtype=np.float64)
+    shares = [share(row, value, f"loss_weight[{at}]", switch=False) for at, value in enumerate(values)]
+    return np.array(shares, dtype=np.float64)
 
 
 def _integers(row: Row, field: str, *, length: int | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from axo.data.assemble import added_in_front
 from axo.data.mask import MaskOptions, Span
-from axo.data.messages import Conversation, Message, Segments
+from axo.data.messages import Conversation, Message, Segments, Tokens
 from axo.data.render import Rendered, Renderer
 from axo.data.sample import Sample
 from axo.data.templates import resolve_chat_template
@@ -254,3 +254,10 @@ def test_a_tokenizer_without_eos_is_refused_where_answers_must_end(new_tokenizer
     with pytest.raises(DataError, match="no end-of-sequence token"):
         tokenize_batch([Segments((("a", True),), add_bos=True, add_eos=True)], tokenizer=tokenizer)
     assert tokenize_batch([Segments((("a", True),), add_bos=True, add_eos=False)], tokenizer=tokenizer)
+
+
+def test_a_weight_on_an_untrained_token_counts_nothing(tokenizer: Any) -> None:
+    rows = [Tokens([5, 6, 7, 8], [-100, -100, 7, 8], weights) for weights in ([1, 1, 1, 0.5], [0, 0, 1, 0.5])]
+    for sample in tokenize_batch(rows, tokenizer=tokenizer):
+        assert sample.weights is not None and sample.weights.tolist() == [0, 0, 1, 0.5]
+        assert sample.labels.tolist() == [-100, -100, 7, 8]
