@@ -104,8 +104,6 @@ class SetWork:
         """The samples of a batch of rows, tokenised together, that are kept."""
         count = self._count
         tokenized = self._tokenizing.tokenize([item for one in units for item in one.items])
-        count.role_tokens.update(tokenized.role_tokens)
-        count.role_trained.update(tokenized.role_trained)
         samples = iter(tokenized.samples)
         kept: list[Sample] = []
         sides: list[int] = []

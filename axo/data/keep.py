@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from axo.data.render import Renderer
 from axo.data.report import SetReport
 from axo.data.sample import Sample
 from axo.data.store import count_trained
+from axo.data.turn_count import TurnCount
 from axo.data.unit import Unit
 from axo.data.windows import pieces
 
@@ -40,21 +40,20 @@ class Count:
     tokens_dropped_duplicate: int = 0
     straddling_tokens: int = 0
     equal_answers: int = 0
-    role_tokens: Counter[str] = field(default_factory=Counter[str])
-    role_trained: Counter[str] = field(default_factory=Counter[str])
+    turns: TurnCount = field(default_factory=TurnCount)
+    """Of what is kept."""
 
     def report(self, path: str, renderer: Renderer | None) -> SetReport:
-        counts = {
-            **vars(self),
-            "role_tokens": dict(self.role_tokens),
-            "role_trained": dict(self.role_trained),
-        }
+        counts = {name: value for name, value in vars(self).items() if name != "turns"}
         if renderer is not None:
+            turns = self.turns
             counts |= {
+                "role_tokens": dict(turns.role_tokens),
+                "role_trained": dict(turns.role_trained),
+                "trained_turns": turns.trained,
+                "trained_ends": turns.ended,
+                "unended_turns": turns.trained - turns.ended if renderer.ends_turns else 0,
                 "render_fallbacks": renderer.fallbacks,
-                "trained_turns": renderer.trained_turns,
-                "trained_ends": renderer.trained_ends,
-                "unended_turns": renderer.unended_turns,
                 "reasoning_removed": renderer.reasoning_removed,
                 "tools_unwritten": renderer.tools_unwritten,
             }
@@ -102,6 +101,8 @@ def pieces_kept(samples: Sequence[Sample], unit: Unit, data: DataSection, count:
             count.samples += len(group)
             count.tokens_kept += sum(len(piece.ids) for piece in group)
             count.trained_tokens += sum(trained)
+            for piece in group:
+                count.turns.add(piece)
             yield group
 
 

@@ -19,6 +19,7 @@ from axo.data.render import Rendered
 from axo.data.rows import Row
 from axo.data.store import SIDES
 from axo.data.tokenize import Item, Tokenized, Tokenizing, texts_of
+from axo.data.turn_count import TurnCount
 from axo.data.unit import Unit, make_renderer, unit
 from axo.data.why import Reason, Region, of_conversation, of_segments, of_steps
 from axo.data.windows import piece_starts
@@ -154,6 +155,8 @@ class Looker:
             _untrain(found, weights, range(room, len(weights)), f"cut off: behind sequence_len ({room})")
         if status == "cut" and not overlap and len(weights) - starts[-1] < self._data.min_sample_len:
             _untrain(found, weights, range(starts[-1], len(weights)), "dropped: a piece shorter than min_sample_len")
+        turns = TurnCount()
+        turns.add(sample)
         return Look(
             side=side,
             ids=sample.ids.tolist(),
@@ -165,7 +168,7 @@ class Looker:
             status=status,
             fate=fate,
             starts=starts,
-            roles={role: (tokens, one.role_trained[role]) for role, tokens in one.role_tokens.items()},
+            roles={role: (tokens, turns.role_trained[role]) for role, tokens in turns.role_tokens.items()},
             straddling=sample.straddling,
             parity=self._parity(item, read, sample.ids),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from axo.data.mask import MaskOptions, Span, Turn, trained_spans, with_end_of_turn
+from axo.data.mask import MaskOptions, Turn, trained_spans, with_end_of_turn
 from axo.data.messages import Message
 from axo.data.skeleton import Learnt, Outline
 
@@ -35,17 +35,9 @@ def make_outline(
     return Outline(
         tuple(map(tuple, ends)),
         tuple((place, weight) for place, weight in stretches if place is not None),
-        tuple(_ended(turn, spans) for turn in ended_turns if turn),
     )
 
 
 def says_nothing(messages: Sequence[Message]) -> bool:
     """Whether no message says anything about being trained."""
     return not any(message.weight is not None or message.details or message.reasoning_details for message in messages)
-
-
-def _ended(turn: Turn, spans: Sequence[Span]) -> bool | None:
-    """Whether the end of a turn is trained; None: nothing of the turn is."""
-    if not any(max(turn.start, span.start) < min(turn.end, span.end) for span in spans):
-        return None
-    return any(span.start <= end[0] and end[1] <= span.end for end in turn.ends if end for span in spans)

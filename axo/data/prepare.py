@@ -51,8 +51,10 @@ def prepare(
         for entry in entries
         for one in expanded(entry)
     ]
-    for doubt in dict.fromkeys(doubt for preparation in preparations for doubt in preparation.doubts):
+    doubts = tuple(dict.fromkeys(doubt for preparation in preparations for doubt in preparation.doubts))
+    for doubt in doubts:
         LOG.warning("%s", doubt)
+    names = [preparation.name for preparation in preparations]
     parts = as_json(_key_parts(preparations, data=data, tokenizer=tokenizer, root=root))
     if data.dataset_exact_deduplication:
         parts["apart_from"] = None if apart_from is None else apart_from.key
@@ -63,7 +65,6 @@ def prepare(
             # Another process may have done the work while this one waited.
             found = find_store(root, key)
             if found is None:
-                names = [preparation.name for preparation in preparations]
                 if changed := changes(parts, names=names, root=root):
                     LOG.info("prepared anew, for it has changed: %s", "; ".join(changed))
                 known = None if apart_from is None else apart_from.path
@@ -72,7 +73,8 @@ def prepare(
                 )
                 found = Prepared(root / key, reports, False, key, 0.0)
     writes_date = any("strftime_now" in (preparation.template or "") for preparation in preparations)
-    return replace(found, seconds=time.perf_counter() - began, writes_date=writes_date)
+    seconds = time.perf_counter() - began
+    return replace(found.named(names), seconds=seconds, writes_date=writes_date, doubts=doubts)
 
 
 def make_folder(root: Path) -> None:

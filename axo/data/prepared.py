@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from axo.data.report import DESCRIPTION, SetReport
@@ -20,6 +21,13 @@ class Prepared:
     seconds: float
     writes_date: bool = False
     """Whether a chat template may write today's date, so that the data is another one tomorrow."""
+    doubts: tuple[str, ...] = ()
+    """What is said of the recipe each time it is used."""
+
+    def named(self, names: Sequence[str]) -> Prepared:
+        """The same with these names of its data sets: the store may have been made of equal data of other names."""
+        reports = [replace(report, path=name) for report, name in zip(self.reports, names, strict=True)]
+        return replace(self, reports=tuple(reports))
 
 
 def find_store(root: Path, key: str) -> Prepared | None:

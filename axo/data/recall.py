@@ -42,11 +42,11 @@ def recalled(key: str, *, root: Path) -> tuple[Prepared, Prepared | None] | None
     memory = read_json(root / _MEMORY).get(key)
     if not isinstance(memory, dict) or memory.get("day") not in (None, today()):
         return None
-    stores = [None if name is None else find_store(root, name) for name in (memory.get("train"), memory.get("eval"))]
-    train, evaluation = (None if store is None else replace(store, seconds=perf_counter() - began) for store in stores)
-    if train is None or (memory.get("eval") is not None and evaluation is None):
+    try:
+        train, evaluation = (_found(memory[name], root=root, began=began) for name in ("train", "eval"))
+    except (KeyError, TypeError, ValueError):  # a store that is gone, or what another version wrote
         return None
-    return train, evaluation
+    return None if train is None else (train, evaluation)
 
 
 def remember(key: str, train: Prepared, evaluation: Prepared | None, *, root: Path) -> None:
@@ -55,11 +55,26 @@ def remember(key: str, train: Prepared, evaluation: Prepared | None, *, root: Pa
     known = read_json(root / _MEMORY)
     known.pop(key, None)
     known[key] = {
-        "train": train.key,
-        "eval": None if evaluation is None else evaluation.key,
+        "train": _kept(train),
+        "eval": None if evaluation is None else _kept(evaluation),
         "day": today() if writes_date else None,
     }
     write_json(root / _MEMORY, dict(list(known.items())[-_MOST:]))
+
+
+def _kept(prepared: Prepared) -> dict[str, Any]:
+    names = [report.path for report in prepared.reports]
+    return {"key": prepared.key, "names": names, "doubts": list(prepared.doubts)}
+
+
+def _found(kept: dict[str, Any] | None, *, root: Path, began: float) -> Prepared | None:
+    """KeyError where the store is gone."""
+    if kept is None:
+        return None
+    store = find_store(root, kept["key"])
+    if store is None:
+        raise KeyError(kept["key"])
+    return replace(store.named(kept["names"]), doubts=tuple(kept["doubts"]), seconds=perf_counter() - began)
 
 
 def _own_code() -> str:

@@ -33,6 +33,14 @@ def refuse_set(report: SetReport, preparation: Preparation, *, data: DataSection
         raise DataError(message, "; ".join(hints), file=report.path)
     asked = {whose for _, whose in preparation.mask.ends()} != {"none"} or preparation.mask.last_answer
     if report.trained_turns and asked and not report.trained_ends:
+        if report.tokens_truncated and preparation.type == "chat_template":
+            raise DataError(
+                "no end of a turn would be trained, so the model would not learn to stop: "
+                f"{report.tokens_truncated:,} tokens were cut off at sequence_len ({data.sequence_len}), or the chat "
+                "template writes no end",
+                "raise sequence_len, or set excess_length_strategy: drop; otherwise name what ends a turn (eot_tokens)",
+                file=report.path,
+            )
         expected = " or ".join(repr(token) for token in preparation.mask.eot_tokens) or "an end-of-sequence token"
         raise DataError(
             f"no end of a turn would ever be trained, so the model would not learn to stop: after a trained turn the "

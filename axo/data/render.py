@@ -6,7 +6,6 @@ The text is rendered once, as `apply_chat_template` renders it; data/turn_finder
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,7 +14,7 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from axo.data.jinja import REASONING, ChatTemplate
-from axo.data.locate import Range, has_own_text
+from axo.data.locate import has_own_text
 from axo.data.mask import MaskOptions, Span, Turn, joined, trained_spans, with_end_of_turn
 from axo.data.messages import Conversation, Message
 from axo.data.outline import says_nothing
@@ -53,13 +52,8 @@ class Renderer:
         self._writer = Writer(_compiled(template), variables, eot_tokens=mask.end_texts())
         self._reads = lru_cache(maxsize=1024)(self._template_reads)
         self._finder = TurnFinder(self._writer, mask)
-        self.trained_turns = 0
-        """Turns of which something is trained."""
-        self.trained_ends = 0
-        """Those of them whose end-of-turn is trained."""
-        self.unended_turns = 0
-        """Those of them that are to end with a trained end-of-turn and do not."""
-        self._ends_turns = not mask.last_answer and any(whose in ("turn", "all") for _, whose in mask.ends())
+        self.ends_turns = not mask.last_answer and any(whose in ("turn", "all") for _, whose in mask.ends())
+        """Whether every trained turn is to end with a trained end-of-turn."""
         self.tools_unwritten = 0
         """Conversations with tools that the template never looks at."""
         self.reasoning_removed = 0
@@ -96,7 +90,6 @@ class Renderer:
         else:
             self._check_all_found(turns, said, found)
             spans = trained_spans(turns, conversation.messages, self._mask)
-        self._count_ends(turns, spans)
         return Rendered(text, spans, tuple(turns), roles)
 
     def prompt(self, conversation: Conversation) -> str | None:
@@ -128,13 +121,9 @@ class Renderer:
         assert found.filled is not None
         place = found.filled.place
         turns: list[Turn | None] = []
-        for turn, ends, ended in zip(found.turns, outline.ends, outline.ended, strict=True):
+        for turn, ends in zip(found.turns, outline.ends, strict=True):
             assert turn is not None
             turns.append(Turn(turn[0], turn[1], tuple([end and place(end) for end in ends]), *turn[3:]))
-            if ended is not None and turn[0] < turn[1]:
-                self.trained_turns += 1
-                self.trained_ends += ended
-                self.unended_turns += self._ends_turns and not ended
         spans = [Span(*place(stretch), weight) for stretch, weight in outline.spans]
         return found.text, joined(spans), tuple(turns)
 
@@ -147,19 +136,6 @@ class Renderer:
                 "name the roles to train (roles_to_train), or use another chat template",
             )
         return (Span(len(prompt), len(text)),) if len(prompt) < len(text) else ()
-
-    def _count_ends(self, turns: Sequence[Turn | None], spans: Sequence[Span]) -> None:
-        starts = [span.start for span in spans]
-        for turn in turns:
-            if turn is None:
-                continue
-            before = bisect_left(starts, turn.end) - 1
-            if before < 0 or max(turn.start, starts[before]) >= min(turn.end, spans[before].end):
-                continue
-            ended = any(_holds(spans, starts, end) for end in turn.ends if end)
-            self.trained_turns += 1
-            self.trained_ends += ended
-            self.unended_turns += self._ends_turns and not ended
 
     def _check_all_found(self, turns: Sequence[Turn | None], messages: Sequence[Message], found: Found) -> None:
         """No turn that is to be trained is lost, no part of one, and no tool call."""
@@ -199,12 +175,6 @@ def _compiled(source: str) -> ChatTemplate:
         where = "" if line is None else f" (its line {line})"
         message = f"the chat template is no Jinja{where}: {error}"
         raise RecipeError([Finding("chat_template", message, "mend it, or use another template")]) from None
-
-
-def _holds(spans: Sequence[Span], starts: Sequence[int], end: Range) -> bool:
-    """Whether a span holds this end of a turn."""
-    before = bisect_right(starts, end[0]) - 1
-    return before >= 0 and end[1] <= spans[before].end
 
 
 def _says_more(message: Message) -> bool:

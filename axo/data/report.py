@@ -48,7 +48,7 @@ class SetReport:
     render_fallbacks: int = 0
     """Conversations that needed more than one render."""
     trained_turns: int = 0
-    """Turns of conversations of which something is trained."""
+    """Turns of conversations of which something is trained, in what is kept."""
     trained_ends: int = 0
     """Those of them whose end-of-turn is trained."""
     unended_turns: int = 0
@@ -58,7 +58,7 @@ class SetReport:
     reasoning_removed: int = 0
     """Messages whose chain of thought the chat template does not write."""
     role_tokens: dict[str, int] = field(default_factory=dict[str, int])
-    """Tokens of the turns of each role, with their end-of-turn, as read."""
+    """Tokens of the turns of each role, with their end-of-turn, in what is kept."""
     role_trained: dict[str, int] = field(default_factory=dict[str, int])
     """Those of them that are trained."""
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from axo.types import IGNORE_INDEX
+
+
+class TurnTokens(NamedTuple):
+    """Which tokens of a sample hold a turn."""
+
+    role: str
+    first: int
+    last: int
+    """One past those of the turn and its end-of-turn."""
+    own_last: int
+    """One past those of the turn's own text."""
+    ends: tuple[tuple[int, int], ...]
+    """Tokens [first, last) of each end-of-turn behind it."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +38,14 @@ class Sample:
     """Tokens that the row itself had cut off."""
     front: int = 0
     """Special tokens that were put in front of its text."""
+    turns: Sequence[TurnTokens] = ()
+    """The turns of a conversation; some may lie behind the last token, where the sample was cut."""
 
     def piece(self, start: int, end: int) -> Sample:
         """Some of its tokens."""
         weights = None if self.weights is None else self.weights[start:end]
-        return Sample(self.ids[start:end], self.labels[start:end], weights=weights)
+        turns = () if start else self.turns
+        return Sample(self.ids[start:end], self.labels[start:end], weights=weights, turns=turns)
 
     def all_weights(self) -> np.ndarray:
         """(T,) float32, whether they are given or not."""

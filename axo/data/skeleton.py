@@ -66,8 +66,6 @@ class Outline:
     """Of each turn, its ends of each kind."""
     spans: tuple[tuple[Stretch, float], ...]
     """Trained stretches with their weights."""
-    ended: tuple[bool | None, ...]
-    """Of each turn, whether its end is trained; None: nothing of it is."""
 
 
 class Filled(NamedTuple):

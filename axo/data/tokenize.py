@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from axo.data.mask import Span
 from axo.data.messages import Segments, Steps, Tokens
 from axo.data.positions import Positions, covered
 from axo.data.render import Rendered
-from axo.data.sample import Sample
+from axo.data.sample import Sample, TurnTokens
 from axo.types import IGNORE_INDEX
 
 Item = Rendered | Segments | Tokens | Steps
@@ -25,10 +24,6 @@ Item = Rendered | Segments | Tokens | Steps
 class Tokenized:
     samples: list[Sample]
     """One for each item."""
-    role_tokens: Counter[str] = field(default_factory=Counter[str])
-    """Tokens of the turns of each role."""
-    role_trained: Counter[str] = field(default_factory=Counter[str])
-    """Those of them that are trained."""
 
 
 class Tokenizing:
@@ -48,7 +43,7 @@ class Tokenizing:
         encoded = self._encoder.encode(texts)
         ends = find_ends(items, self._tokenizer)
         result = Tokenized([])
-        rendered = _of_rendered(items, encoded, texts, result)
+        rendered = _of_rendered(items, encoded, texts)
         at = 0
         for item in items:
             count = len(texts_of(item))
@@ -82,7 +77,7 @@ def texts_of(item: Item) -> list[str]:
             return [item.prompt, *(text for text, _ in item.steps), item.separator]
 
 
-def _of_rendered(items: Sequence[Item], encoded: Encoded, texts: Sequence[str], result: Tokenized) -> Iterator[Sample]:
+def _of_rendered(items: Sequence[Item], encoded: Encoded, texts: Sequence[str]) -> Iterator[Sample]:
     """The samples of the rendered items: positions of all of them are looked up at once."""
     found = Positions(encoded, texts)
     numbers: list[int] = []
@@ -104,31 +99,38 @@ def _of_rendered(items: Sequence[Item], encoded: Encoded, texts: Sequence[str], 
         for begin, end, span in zip(first.tolist(), last.tolist(), spans, strict=True):
             np.maximum(weights[begin:end], span.weight, out=weights[begin:end])
     labels = np.where(trained, encoded.ids, np.int32(IGNORE_INDEX)).astype(np.int32, copy=False)
-    _count_roles(rendered, numbers, found, trained, result)
-    for number in numbers:
+    for number, turns in zip(numbers, _turns(rendered, numbers, found, encoded), strict=True):
         begin, end = int(encoded.bounds[number]), int(encoded.bounds[number + 1])
         crossing = int(np.searchsorted(straddling, end) - np.searchsorted(straddling, begin))
         own = None if weights is None else weights[begin:end]
         if own is not None and np.array_equal(own, trained[begin:end]):
             own = None
-        yield Sample(encoded.ids[begin:end], labels[begin:end], crossing, own)
+        yield Sample(encoded.ids[begin:end], labels[begin:end], crossing, own, turns=turns)
 
 
-def _count_roles(
-    items: Sequence[Rendered], numbers: Sequence[int], found: Positions, trained: np.ndarray, result: Tokenized
-) -> None:
+def _turns(
+    items: Sequence[Rendered], numbers: Sequence[int], found: Positions, encoded: Encoded
+) -> list[list[TurnTokens]]:
+    """The tokens of each item's turns, counted within its own sample."""
     owners: list[int] = []
-    turns: list[Span] = []
-    roles: list[str] = []
+    spans: list[Span] = []
     for number, item in zip(numbers, items, strict=True):
+        for turn in item.turns:
+            if turn is not None:
+                ends = [end for end in turn.ends if end]
+                spans += [Span(turn.start, turn.end), *(Span(*end) for end in ends)]
+                owners += [number] * (1 + len(ends))
+    firsts, lasts = found.tokens(owners, spans)
+    pairs = iter(zip(firsts.tolist(), lasts.tolist(), strict=True))
+    result: list[list[TurnTokens]] = []
+    for number, item in zip(numbers, items, strict=True):
+        begin, own = int(encoded.bounds[number]), []
         for role, turn in zip(item.roles, item.turns, strict=True):
             if turn is not None:
-                owners.append(number)
-                roles.append(role)
-                turns.append(Span(turn.start, max([turn.end, *(end[1] for end in turn.ends if end)])))
-    first, last = found.tokens(owners, turns)
-    before = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(trained)])
-    counts = before[last] - before[first]
-    for role, tokens, count in zip(roles, (last - first).tolist(), counts.tolist(), strict=True):
-        result.role_tokens[role] += tokens
-        result.role_trained[role] += count
+                first, last = next(pairs)
+                places = [next(pairs) for end in turn.ends if end]
+                ends = tuple([(start - begin, stop - begin) for start, stop in places])
+                behind = max([last - begin, *(stop for _, stop in ends)])
+                own.append(TurnTokens(role, first - begin, behind, last - begin, ends))
+        result.append(own)
+    return result

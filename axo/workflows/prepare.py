@@ -14,6 +14,7 @@ from axo.data.prepare import Prepared, make_folder, prepare
 from axo.data.recall import as_json, recall_key, recalled, remember
 from axo.data.stream import make_stream, stream_key
 from axo.data.templates import give_chat_template
+from axo.log import LOG
 from axo.plan.facts import Facts
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
@@ -93,6 +94,8 @@ def prepare_only(
     key = _recall_key(recipe, root)
     found = None if key is None else recalled(key, root=root)
     if found is not None:
+        for doubt in dict.fromkeys(doubt for one in found if one is not None for doubt in one.doubts):
+            LOG.warning("%s", doubt)
         return found
     train, evaluation = _prepare_data(recipe, root, tokenizer or tokenizer_of(recipe), show=show)
     if key is not None and train is not None and _recall_key(recipe, root) == key:

@@ -340,16 +340,6 @@ def test_template_kwargs_reach_every_render(tokenizer: Any) -> None:
     assert found.spans == ((7, len(found.text), 1.0, False),)
 
 
-def test_ends_of_turns_that_are_trained_are_counted(tokenizer: Any) -> None:
-    rendering = renderer(source("chatml", tokenizer), tokenizer, eot_tokens=("</s>",))
-    rendering.render(TALK)
-    assert rendering.trained_ends == 0
-    rendering = renderer(source("chatml", tokenizer), tokenizer)
-    rendering.render(TALK)
-    rendering.render(chat(("user", "U")))
-    assert (rendering.trained_turns, rendering.trained_ends) == (2, 2)
-
-
 def test_tools_that_a_template_does_not_write_are_counted(tokenizer: Any) -> None:
     tools = [{"type": "function", "function": {"name": "add", "parameters": {}}}]
     plain, writing = renderer(source("chatml", tokenizer), tokenizer), renderer(TOOLS, tokenizer)
