@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,6 +83,19 @@ def only_one(lock: Path) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def clear_leftovers(root: Path, *, ending: str) -> None:
+    """Remove folders `.KEY<ending>` under `root` that a killed process left: those whose lock nobody holds."""
+    import fcntl
+
+    for folder in root.glob(f".*{ending}"):
+        with (root / f"{folder.name.removesuffix(ending)}.lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _identity(file: Path) -> str:

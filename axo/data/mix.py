@@ -10,6 +10,9 @@ import numpy as np
 from axo.data.draws import DRAWN, SHUFFLED, stream
 from axo.errors import DataError
 
+MOST_SAMPLES = 2**31 - 1
+"""Of an epoch: eight bytes each are held in memory."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -41,6 +44,9 @@ def counts(sizes: Sequence[int], shares: Sequence[Share]) -> list[int]:
             raise DataError(
                 f"datasets.{at} would give none of its {size} samples to an epoch", "raise its weight or its repeat"
             )
+    if sum(result) > MOST_SAMPLES:
+        message = f"an epoch would have {sum(result):,} samples, at most {MOST_SAMPLES:,} are possible"
+        raise DataError(message, "lower repeat")
     return result
 
 

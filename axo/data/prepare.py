@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from axo.data.cache import content_key, file_hashes, only_one, tokenizer_fingerprint
+from axo.data.cache import clear_leftovers, content_key, file_hashes, only_one, tokenizer_fingerprint
 from axo.data.changes import changes
 from axo.data.preparation import Preparation, make_preparation
 from axo.data.prepared import Prepared, find_store
@@ -153,6 +153,7 @@ def _build(
     from axo.data.dedup import RowFilter
     from axo.data.store import StoreWriter, move_into_place
 
+    clear_leftovers(target.parent, ending=".draft")
     draft = target.with_name(f".{target.name}.draft")
     for leftover in (draft, target):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -18,7 +18,7 @@ from axo.data.locate import has_own_text
 from axo.data.mask import MaskOptions, Span, Turn, joined, trained_spans, with_end_of_turn
 from axo.data.messages import Conversation, Message
 from axo.data.outline import says_nothing
-from axo.data.skeleton import Outline
+from axo.data.skeleton import Outline, mark
 from axo.data.turn_finder import Found, TurnFinder, thought_in_content
 from axo.data.writer import Writer
 from axo.errors import DataError, Finding, RecipeError
@@ -52,6 +52,7 @@ class Renderer:
         self._writer = Writer(_compiled(template), variables, eot_tokens=mask.end_texts())
         self._reads = lru_cache(maxsize=1024)(self._template_reads)
         self._finder = TurnFinder(self._writer, mask)
+        self._reads_all = self._writes_any_property()
         self.ends_turns = not mask.last_answer and any(whose in ("turn", "all") for _, whose in mask.ends())
         """Whether every trained turn is to end with a trained end-of-turn."""
         self.tools_unwritten = 0
@@ -113,8 +114,13 @@ class Renderer:
         reasoning = message.reasoning if any(map(self._reads, (message.reasoning_key, *REASONING))) else None
         return replace(message, extra=extra, reasoning=reasoning)
 
+    def _writes_any_property(self) -> bool:
+        """Whether the template writes messages with properties that it does not name, such as `message | tojson`."""
+        probe = Message("user", "a", extra={"axo_probe": mark(0)})
+        return mark(0) in (self._writer.attempt([probe, Message("assistant", "b")], None) or "")
+
     def _template_reads(self, name: str) -> bool:
-        return re.search(rf"\b{re.escape(name)}\b", self._writer.template.source) is not None
+        return self._reads_all or re.search(rf"\b{re.escape(name)}\b", self._writer.template.source) is not None
 
     def _outlined(self, found: Found, outline: Outline) -> tuple[str, tuple[Span, ...], tuple[Turn | None, ...]]:
         """What the rules make of a conversation that they were applied to already, as to its shape."""

@@ -41,6 +41,15 @@ def chat_templates(recipe: Recipe) -> list[Finding]:
     return findings
 
 
+def template_variables(recipe: Recipe) -> list[Finding]:
+    """Variables of a chat template that a conversation itself gives."""
+    taken = {"messages", "tools", "add_generation_prompt"} & (recipe.tokenizer.chat_template_kwargs or {}).keys()
+    return [
+        Finding(f"chat_template_kwargs.{name}", "each conversation gives this variable itself", "take it out")
+        for name in sorted(taken)
+    ]
+
+
 def _chat_template(prefix: str, name: str | None, text: str | None) -> Iterator[Finding]:
     key = f"{prefix}chat_template"
     if name == "jinja" and not text:

@@ -80,6 +80,7 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     extension_rules.processor_keys,
     extension_rules.mistral_tokenizer,
     data_rules.chat_templates,
+    data_rules.template_variables,
     data_rules.dataset_types,
     preference_data_rules.types,
     data_rules.message_fields,

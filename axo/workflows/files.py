@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from os.path import expanduser
 from pathlib import Path
@@ -43,6 +44,8 @@ def _tokenizer_files(recipe: Recipe) -> list[Path] | None:
     folder = Path(expanduser(name))
     if not folder.is_dir():
         revision = None if recipe.tokenizer.tokenizer_config else recipe.model.revision_of_model
+        if re.fullmatch("[0-9a-f]{40}", revision or "") is None:
+            return None  # the hub may have a newer one than the cache
         known = cached_file(name, "tokenizer_config.json", revision=revision)
         if known is None:
             return None

@@ -32,8 +32,15 @@ class Code:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the text of the module; modules that it imports have no part in it."""
-        return xxhash.xxh3_128_hexdigest(Path(self.file).read_bytes())
+        """Changes with the text of the module, and of all modules of its folder or the working directory that are
+        imported: those of installed packages have no part in it."""
+        roots = (Path(self.file).resolve().parent, Path.cwd().resolve())
+        loaded = {_file_of(module) for module in list(sys.modules.values())}
+        own = {file for file in loaded if file is not None and any(root in file.parents for root in roots)}
+        digest = xxhash.xxh3_128()
+        for file in sorted(file for file in own if "site-packages" not in file.parts):
+            digest.update(file.read_bytes())
+        return digest.hexdigest()
 
 
 def load_code(name: str) -> Code:
@@ -66,6 +73,15 @@ def where(error: BaseException, file: str) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename == file] or frames[-1:]
     return f"{words} ({own[-1].filename}:{own[-1].lineno})" if own else words
+
+
+def _file_of(module: ModuleType) -> Path | None:
+    """The source of an imported module; None where it has none, and for those of axo."""
+    if module.__name__.partition(".")[0] == "axo":
+        return None
+    file = getattr(module, "__file__", None)
+    path = Path(file).resolve() if isinstance(file, str) and file.endswith(".py") else None
+    return path if path is not None and path.is_file() else None
 
 
 def _names_function(name: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from axo.data import cache
-from axo.data.cache import content_key, file_hashes, only_one, tokenizer_fingerprint
+from axo.data.cache import clear_leftovers, content_key, file_hashes, only_one, tokenizer_fingerprint
 
 
 def settle(path: Path, *, seconds_ago: int = 100) -> None:
@@ -136,3 +136,12 @@ def test_a_sampled_hash_sees_the_size_the_start_and_the_end_of_a_file(tmp_path: 
     assert len(hashes) == 4
     (tmp_path / "empty").write_bytes(b"")
     assert cache.sampled_hash(tmp_path / "empty")
+
+
+def test_what_a_killed_process_left_is_removed_unless_another_is_at_it(tmp_path: Path) -> None:
+    for name in (".dead.draft", ".busy.draft", "whole"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data").write_text("x")
+    with only_one(tmp_path / ".busy.lock"):
+        clear_leftovers(tmp_path, ending=".draft")
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {".busy.draft", "whole"}

@@ -347,3 +347,18 @@ def test_tools_that_a_template_does_not_write_are_counted(tokenizer: Any) -> Non
         each.render(Conversation((Message("user", "U"), Message("assistant", "A")), tools))
         each.render(chat(("user", "U"), ("assistant", "A")))
     assert (plain.tools_unwritten, writing.tools_unwritten) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m | tojson }}<|im_end|>{% endfor %}",
+        "{% for m in messages %}{% for key, value in m.items() %}{{ key }}={{ value }};{% endfor %}<|im_end|>"
+        "{% endfor %}",
+    ],
+)
+def test_a_template_that_writes_whole_messages_gets_every_property(template: str, tokenizer: Any) -> None:
+    messages = (Message("user", "U", extra={"lang": "en"}), Message("assistant", "A", extra={"id": 7}))
+    inputs = [message.as_template_input() for message in messages]
+    expected = tokenizer.apply_chat_template(inputs, chat_template=template, tokenize=False)
+    assert renderer(template, tokenizer).render(Conversation(messages)).text == expected

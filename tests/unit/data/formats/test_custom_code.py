@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from axo.data.formats.code_of_recipe import load_code
 from axo.data.formats.custom_code import CustomCode
 from axo.data.formats.format import Setting
 from axo.data.messages import Conversation, Segments, Tokens
@@ -190,3 +192,18 @@ def test_the_fingerprint_changes_with_the_text_of_the_module(make: Make) -> None
     one, again = make(text, ".to_row").fingerprint, make(text, ".to_row").fingerprint
     assert one == again
     assert make(text + "# changed\n", ".to_row").fingerprint != one
+
+
+def test_the_fingerprint_changes_with_a_module_that_the_module_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rows_of_mine.py").write_text("from parts_of_mine import OPENING\n\ndef to_row(row):\n    return row\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for opening in ("a", "b", "a"):
+        (tmp_path / "parts_of_mine.py").write_text(f"OPENING = {opening!r}\n")
+        for name in ("rows_of_mine", "parts_of_mine"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        found.append(load_code("rows_of_mine.to_row").fingerprint)
+    assert found[0] == found[2] != found[1]
