@@ -21,33 +21,39 @@ class Positions:
 
     def tokens(self, owners: Sequence[int], spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens [first, last) of each span (start, end, ...) of the text `owners` names."""
-        if not spans:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        starts, ends = self._characters(owners, spans)
-        whole = np.fromiter((span.whole for span in spans), dtype=bool, count=len(spans))
-        first = np.searchsorted(self._ends, starts, side="right")
-        last = np.searchsorted(self._starts, ends, side="left")
-        if whole.any():
+        bounds = [span[:2] for span in spans]
+        first, last = self.holding(owners, bounds)
+        if any(span.whole for span in spans):
+            whole = np.fromiter((span.whole for span in spans), dtype=bool, count=len(spans))
+            starts, ends = self._characters(owners, bounds)
             first = np.where(whole, np.searchsorted(self._starts, starts, side="left"), first)
             last = np.where(whole, np.searchsorted(self._ends, ends, side="right"), last)
         return first, np.maximum(first, last)
 
-    def straddling(
-        self, owners: Sequence[int], spans: Sequence[Span], first: np.ndarray, last: np.ndarray
-    ) -> np.ndarray:
+    def holding(self, owners: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens [first, last) that hold any of the characters [start, end) of the text `owners` names."""
+        if not bounds:
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+        starts, ends = self._characters(owners, bounds)
+        first = np.searchsorted(self._ends, starts, side="right")
+        return first, np.maximum(first, np.searchsorted(self._starts, ends, side="left"))
+
+    def straddling(self, owners: Sequence[int], spans: Sequence[Span]) -> np.ndarray:
         """Tokens at the edges of spans that reach beyond them, sorted."""
         if not spans:
             return np.zeros(0, dtype=np.int64)
-        starts, ends = self._characters(owners, spans)
+        bounds = [span[:2] for span in spans]
+        first, last = self.holding(owners, bounds)
+        starts, ends = self._characters(owners, bounds)
         some = last > first
         begins, stops = first[some], last[some] - 1
         crossing = (begins[self._starts[begins] < starts[some]], stops[self._ends[stops] > ends[some]])
         return np.unique(np.concatenate(crossing))
 
-    def _characters(self, owners: Sequence[int], spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
+    def _characters(self, owners: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
         base = self._offsets[np.asarray(owners, dtype=np.int64)]
-        bounds = np.array([span[:2] for span in spans], dtype=np.int64)
-        return base + bounds[:, 0], base + bounds[:, 1]
+        places = np.array(bounds, dtype=np.int64)
+        return base + places[:, 0], base + places[:, 1]
 
 
 def covered(first: np.ndarray, last: np.ndarray, count: int) -> np.ndarray:

@@ -82,8 +82,9 @@ class Renderer:
         self.tools_unwritten += bool(conversation.tools) and not self._reads("tools")
         found = self._finder.find(conversation, text)
         roles = tuple(message.role for message in conversation.messages)
-        if found.outline is not None and says_nothing(said) and not any(map(_says_more, said)):
-            return Rendered(*self._outlined(found, found.outline), roles)
+        outline = None if found.skeleton is None else found.skeleton.outline
+        if outline is not None and says_nothing(said) and not any(map(_says_more, said)):
+            return Rendered(*_outlined(found, outline), roles)
         turns = with_end_of_turn(found.turns, text, self._mask, stops=found.begins)
         self.reasoning_removed += sum(_loses_reasoning(message, at, found) for at, message in enumerate(said))
         if self._mask.last_answer:
@@ -122,17 +123,6 @@ class Renderer:
     def _template_reads(self, name: str) -> bool:
         return self._reads_all or re.search(rf"\b{re.escape(name)}\b", self._writer.template.source) is not None
 
-    def _outlined(self, found: Found, outline: Outline) -> tuple[str, tuple[Span, ...], tuple[Turn | None, ...]]:
-        """What the rules make of a conversation that they were applied to already, as to its shape."""
-        assert found.filled is not None
-        place = found.filled.place
-        turns: list[Turn | None] = []
-        for turn, ends in zip(found.turns, outline.ends, strict=True):
-            assert turn is not None
-            turns.append(Turn(turn[0], turn[1], tuple([end and place(end) for end in ends]), *turn[3:]))
-        spans = [Span(*place(stretch), weight) for stretch, weight in outline.spans]
-        return found.text, joined(spans), tuple(turns)
-
     def _last_answer(self, conversation: Conversation, text: str) -> tuple[Span, ...]:
         """Everything behind the prompt of the last message."""
         prompt = self._writer.attempt(conversation.messages[:-1], conversation.tools, add_generation_prompt=True)
@@ -170,6 +160,17 @@ class Renderer:
                     f"{name} calls the tool {lost[0]!r}, but the chat template does not write the call in that turn",
                     "use a chat template that writes tool_calls, or leave this message untrained",
                 )
+
+
+def _outlined(found: Found, outline: Outline) -> tuple[str, tuple[Span, ...], tuple[Turn | None, ...]]:
+    """What the rules make of a conversation that they were applied to already, as to its shape."""
+    assert found.filled is not None and found.skeleton is not None
+    filled, place = found.filled, found.filled.place
+    turns: list[Turn | None] = []
+    for number, (own, ends) in enumerate(zip(found.skeleton.turns, outline.ends, strict=True)):
+        assert own is not None
+        turns.append(filled.turn(number, own, tuple([end and place(end) for end in ends])))
+    return found.text, joined([Span(*place(stretch), weight) for stretch, weight in outline.spans]), tuple(turns)
 
 
 @lru_cache(maxsize=8)

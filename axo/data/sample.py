@@ -20,7 +20,7 @@ class TurnTokens(NamedTuple):
     """One past those of the turn and its end-of-turn."""
     own_last: int
     """One past those of the turn's own text."""
-    ends: tuple[tuple[int, int], ...]
+    ends: Sequence[tuple[int, int]]
     """Tokens [first, last) of each end-of-turn behind it."""
 
 

@@ -72,16 +72,26 @@ class Filled(NamedTuple):
     """A skeleton with the texts of one conversation."""
 
     text: str
-    turns: list[Turn | None]
     begins: list[tuple[int, int]]
     """(character, message) where each text of a message begins."""
     starts: list[int]
     """Where each literal text begins."""
+    at: dict[tuple[int, Field], int | None]
+    """Where each text's first character would stand before it is trimmed; None: it stands in several places."""
+    shown: dict[tuple[int, Field], tuple[int, int]]
+    """What is written of each text."""
 
     def place(self, stretch: Stretch) -> tuple[int, int]:
         """Where a stretch between two anchors stands."""
         (first, before), (last, behind) = stretch
         return self.starts[first] + before, self.starts[last] + behind
+
+    def turn(self, number: int, stretch: Stretch, ends: tuple[tuple[int, int] | None, ...] = ()) -> Turn:
+        """The turn of a message, whose own text is this stretch."""
+        content: tuple[int, Field] = (number, "content")
+        reasoning: tuple[int, Field] = (number, "reasoning")
+        at, shown = self.at.get, self.shown.get
+        return Turn(*self.place(stretch), ends, at(content), at(reasoning), shown(content), shown(reasoning))
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,7 @@ class Skeleton:
     """None: each conversation of this shape has to be looked at by itself."""
 
     def fill(self, texts: Mapping[tuple[int, Field], str]) -> Filled:
-        """The text of a conversation with these texts of its messages, and where each turn stands."""
+        """The text of a conversation with these texts of its messages."""
         pieces, starts, length = [self.literals[0]], [0], len(self.literals[0])
         at: dict[tuple[int, Field], int | None] = {}
         shown: dict[tuple[int, Field], tuple[int, int]] = {}
@@ -112,20 +122,11 @@ class Skeleton:
             starts.append(length)
             pieces += (written, literal)
             length += len(literal)
-        turns = [
-            None
-            if anchors is None
-            else Turn(
-                starts[anchors[0].literal] + anchors[0].offset,
-                starts[anchors[1].literal] + anchors[1].offset,
-                content=at.get((number, "content")),
-                reasoning=at.get((number, "reasoning")),
-                content_written=shown.get((number, "content")),
-                reasoning_written=shown.get((number, "reasoning")),
-            )
-            for number, anchors in enumerate(self.turns)
-        ]
-        return Filled("".join(pieces), turns, begins, starts)
+        return Filled("".join(pieces), begins, starts, at, shown)
+
+    def turns_in(self, filled: Filled) -> list[Turn | None]:
+        """Where each message's own text stands."""
+        return [None if own is None else filled.turn(number, own) for number, own in enumerate(self.turns)]
 
 
 class Learnt:

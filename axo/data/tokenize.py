@@ -10,7 +10,6 @@ import numpy as np
 
 from axo.data.assemble import find_ends, of_joined, of_segments, of_steps, of_tokens
 from axo.data.encode import Encoded, Encoder
-from axo.data.mask import Span
 from axo.data.messages import Segments, Steps, Tokens
 from axo.data.positions import Positions, covered
 from axo.data.render import Rendered
@@ -90,9 +89,8 @@ def _of_rendered(items: Sequence[Item], encoded: Encoded, texts: Sequence[str]) 
     owners = [number for number, item in zip(numbers, rendered, strict=True) for _ in item.spans]
     spans = [span for item in rendered for span in item.spans]
     first, last = found.tokens(owners, spans)
-    outer_first, outer_last = found.tokens(owners, [span._replace(whole=False) for span in spans])
     trained = covered(first, last, len(encoded.ids))
-    straddling = found.straddling(owners, spans, outer_first, outer_last)
+    straddling = found.straddling(owners, spans)
     weights = None
     if any(span.weight != 1.0 for span in spans):
         weights = np.zeros(len(encoded.ids), dtype=np.float32)
@@ -113,14 +111,15 @@ def _turns(
 ) -> list[list[TurnTokens]]:
     """The tokens of each item's turns, counted within its own sample."""
     owners: list[int] = []
-    spans: list[Span] = []
+    bounds: list[tuple[int, int]] = []
     for number, item in zip(numbers, items, strict=True):
         for turn in item.turns:
             if turn is not None:
-                ends = [end for end in turn.ends if end]
-                spans += [Span(turn.start, turn.end), *(Span(*end) for end in ends)]
-                owners += [number] * (1 + len(ends))
-    firsts, lasts = found.tokens(owners, spans)
+                before = len(bounds)
+                bounds.append((turn.start, turn.end))
+                bounds += [end for end in turn.ends if end]
+                owners += [number] * (len(bounds) - before)
+    firsts, lasts = found.holding(owners, bounds)
     pairs = iter(zip(firsts.tolist(), lasts.tolist(), strict=True))
     result: list[list[TurnTokens]] = []
     for number, item in zip(numbers, items, strict=True):
@@ -128,9 +127,13 @@ def _turns(
         for role, turn in zip(item.roles, item.turns, strict=True):
             if turn is not None:
                 first, last = next(pairs)
-                places = [next(pairs) for end in turn.ends if end]
-                ends = tuple([(start - begin, stop - begin) for start, stop in places])
-                behind = max([last - begin, *(stop for _, stop in ends)])
-                own.append(TurnTokens(role, first - begin, behind, last - begin, ends))
+                ends = []
+                behind = last
+                for end in turn.ends:
+                    if end:
+                        start, stop = next(pairs)
+                        ends.append((start - begin, stop - begin))
+                        behind = max(behind, stop)
+                own.append(TurnTokens(role, first - begin, behind - begin, last - begin, ends))
         result.append(own)
     return result

@@ -16,7 +16,7 @@ from axo.data.locate import Locator, Range, crosses, has_own_text, with_places
 from axo.data.mask import MaskOptions, Turn
 from axo.data.messages import Conversation, Message
 from axo.data.outline import make_outline
-from axo.data.skeleton import Anchor, Field, Filled, Learnt, Outline, Skeleton, padded_mark
+from axo.data.skeleton import Anchor, Field, Filled, Learnt, Skeleton, padded_mark
 from axo.data.writer import Writer
 
 _CACHED_SKELETONS = 1024
@@ -27,14 +27,21 @@ class Found:
     """Where the messages of a conversation stand in its text."""
 
     text: str
-    turns: Sequence[Turn | None]
+    located: Sequence[Turn | None]
+    """Turns that were looked for in this text; those of a skeleton are known from it."""
     begins: Sequence[tuple[int, int]]
     """(character, message) where further texts of messages begin."""
     writes: Callable[[int, Field], bool]
     """Whether the template writes that text of that message."""
-    outline: Outline | None = None
+    skeleton: Skeleton | None = None
     filled: Filled | None = None
-    """How the outline's anchors stand in this text."""
+    """How the skeleton's anchors stand in this text."""
+
+    @property
+    def turns(self) -> Sequence[Turn | None]:
+        if self.skeleton is None or self.filled is None:
+            return self.located
+        return self.skeleton.turns_in(self.filled)
 
 
 class TurnFinder:
@@ -55,7 +62,7 @@ class TurnFinder:
             if filled.text == text:
                 places = {(place.message, place.field) for place in skeleton.places}
                 writes = lambda number, field: (number, field) in places  # noqa: E731
-                return Found(text, filled.turns, filled.begins, writes, skeleton.outline, filled)
+                return Found(text, (), filled.begins, writes, skeleton, filled)
         self.fallbacks += 1
         return self._located(conversation, text)
 

@@ -29,14 +29,15 @@ def test_literal_texts_and_places_are_learnt_from_marks() -> None:
     skeleton = learnt.skeleton([learnt.place(0, "content"), learnt.place(1, "content")])
     filled = skeleton.fill(texts(c0=" a", r1=" b ", c1=""))
     assert filled.text == "<s> a|b/</s>"
-    turns = [turn and (turn.start, turn.end) for turn in filled.turns]
+    turns = [turn and (turn.start, turn.end) for turn in skeleton.turns_in(filled)]
     assert turns == [(3, 5), (8, 8)]
     assert filled.begins == [(3, 0), (6, 1), (8, 1)]
 
 
 def test_a_trimmed_text_keeps_the_numbers_of_its_characters() -> None:
     learnt = Learnt(f"<s>{padded_mark(0).strip()}</s>")
-    turn = learnt.skeleton([learnt.place(0, "content")]).fill(texts(c0="  ab ")).turns[0]
+    skeleton = learnt.skeleton([learnt.place(0, "content")])
+    turn = skeleton.turns_in(skeleton.fill(texts(c0="  ab ")))[0]
     assert turn is not None
     assert (turn.start, turn.end, turn.content, turn.content_written) == (3, 5, 1, (3, 5))
 
