@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from axo.cli.common import Debug, Json, RecipePath, for_data_only, load_recipe, located, print_json
+from axo.errors import AxoError
 from axo.log import LOG
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def inspect(
     del debug
     from axo.workflows.inspect_rows import Choice
 
+    if html is not None:
+        _check_target(html)
     loaded = load_recipe(recipe, ctx.args, for_data=True)
     number = rows if rows is not None else PAGE_ROWS if html else ROWS
     page = html is not None
@@ -70,6 +73,14 @@ def inspect(
     if found.refusal is not None:
         with located(loaded):
             raise found.refusal
+
+
+def _check_target(page: Path) -> None:
+    """AxoError where no page can be written there: before all the work, not after it."""
+    if page.is_dir():
+        raise AxoError(f"--html {page}: this is a folder", "name a file in it, for example page.html")
+    if not page.parent.is_dir():
+        raise AxoError(f"--html {page}: there is no folder {page.parent}", "make it, or name a file elsewhere")
 
 
 def _show(found: Inspection, choice: Choice, *, page: Path | None) -> None:

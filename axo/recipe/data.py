@@ -14,6 +14,10 @@ from axo.recipe.section import NoEffect, NotYet, Ours, Section
 __all__ = ["DataSection", "DatasetEntry", "Expectation", "MappingType", "TrainOn"]
 
 
+MOST_TOKENS = 1 << 24
+"""Of a row: more than any model reads, and few enough to count lengths by."""
+
+
 class DataSection(Section):
     datasets: Annotated[list[DatasetEntry], Field(default_factory=list, min_length=1)]
     """Training data; several data sets are joined."""
@@ -45,9 +49,9 @@ class DataSection(Section):
     remove_unused_columns: Annotated[bool | None, NoEffect("only the columns that a format names are read")] = None
     """Drop the columns that the model takes no notice of."""
 
-    sequence_len: PositiveInt = 512
+    sequence_len: Annotated[int, Field(ge=1, le=MOST_TOKENS)] = 512
     """Tokens in a row: the longest sample, and the size of a pack."""
-    eval_sequence_len: PositiveInt | None = None
+    eval_sequence_len: Annotated[int | None, Field(ge=1, le=MOST_TOKENS)] = None
     """Tokens in a row of test_datasets: the longest sample, and the size of a pack; unset: sequence_len."""
     excess_length_strategy: Literal["drop", "truncate", "raise"] = "drop"
     """What happens to a sample longer than sequence_len."""

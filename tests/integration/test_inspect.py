@@ -206,3 +206,17 @@ def test_real_data_is_shown_as_it_is_stored(name: str, shared_data: Path, inspec
         assert look["ids"] == ids.tolist()
         assert [weight > 0 for weight in look["weights"]] == [False, *(labels[1:] != -100).tolist()]
     assert one["report"]["trained_tokens"] == int(store.trained.sum())
+
+
+@pytest.mark.parametrize(
+    ("target", "words"), [(".", "this is a folder"), ("nowhere/page.html", "there is no folder nowhere")]
+)
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    target: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["axo", "inspect", "there-is-no-recipe.yaml", "--html", target])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert words in capsys.readouterr().err

@@ -164,7 +164,7 @@ NUMBERS: dict[str, tuple[list[float], list[float]]] = {
     "val_set_size": ([0, 0.0, 0.05, 200], [-0.1]),
     "num_dataset_shards_to_save": ([1, 8], [-1]),
     "dataset_num_proc": ([16], [-1, 1.5]),
-    "sequence_len": ([2048, 1_048_576], [0, -1, 1.5]),
+    "sequence_len": ([2048, 1_048_576, 16_777_216], [0, -1, 1.5, 16_777_217]),
     "eval_sequence_len": ([4096], [0, -1]),
     "min_sample_len": ([200_000], [0]),
     "dataset_shard_num": ([4], [-1, 0.5]),
