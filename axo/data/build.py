@@ -44,10 +44,11 @@ def build(
     that begins with two BOS tokens, or one too long under excess_length_strategy `raise`.
     """
     reports: list[SetReport] = []
+    tokenizing = Tokenizing(tokenizer)
     for number, preparation in enumerate(preparations):
         before = (sum(report.rows for report in reports), sum(report.tokens_read for report in reports))
         told = None if progress is None else _after(progress, *before)
-        work = SetWork(preparation, data=data, tokenizer=tokenizer, rows=rows)
+        work = SetWork(preparation, data=data, tokenizer=tokenizer, rows=rows, tokenizing=tokenizing)
         for samples, sides in work.samples(preparation.rows(), progress=told):
             writer.append(samples, dataset=number, sides=sides)
         reports.append(work.report())
@@ -58,14 +59,21 @@ class SetWork:
     """Turns the rows of one data set into samples and counts them."""
 
     def __init__(
-        self, preparation: Preparation, *, data: DataSection, tokenizer: Any, rows: RowFilter | None = None
+        self,
+        preparation: Preparation,
+        *,
+        data: DataSection,
+        tokenizer: Any,
+        rows: RowFilter | None = None,
+        tokenizing: Tokenizing | None = None,
     ) -> None:
+        """`tokenizing` is shared by several data sets of one tokenizer: making one may take a second."""
         self._rows = rows
         self._preparation = preparation
         self._data = data
         self._tokenizer = tokenizer
         self._renderer = make_renderer(preparation, tokenizer)
-        self._tokenizing = Tokenizing(tokenizer)
+        self._tokenizing = tokenizing or Tokenizing(tokenizer)
         self._count = Count()
 
     def samples(

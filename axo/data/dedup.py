@@ -17,8 +17,8 @@ ROWS = "rows.safetensors"
 
 
 class RowFilter:
-    """Remembers 16 bytes of each row; `known` are those of a store whose rows count as seen (training rows, for
-    evaluation data)."""
+    """Remembers a hash of each row, 83 bytes as Python holds them; `known` are those of a store whose rows count as
+    seen (training rows, for evaluation data)."""
 
     def __init__(self, known: Path | None = None) -> None:
         before = [] if known is None else load_file(known / ROWS)["rows"]

@@ -19,6 +19,7 @@ from axo.data.order import make_order
 from axo.data.refuse import refuse_set
 from axo.data.rows import Row
 from axo.data.sample import Sample
+from axo.data.tokenize import Tokenizing
 from axo.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +37,11 @@ class Reading:
         self._stream = given
         self._cancel = cancel or Event()
         self._tell = tell
-        self._works = [SetWork(one, data=given.data, tokenizer=given.tokenizer) for one in given.preparations]
+        tokenizing = Tokenizing(given.tokenizer)
+        self._works = [
+            SetWork(one, data=given.data, tokenizer=given.tokenizer, tokenizing=tokenizing)
+            for one in given.preparations
+        ]
         self._whole: set[int] = set()
         """Data sets that are counted from their first row on."""
         self._told = [0] * len(self._works)

@@ -42,7 +42,7 @@ class SetReport:
     tokens_dropped_duplicate: int = 0
     """Those of tokens_dropped that are no loss: the same tokens are kept once."""
     straddling_tokens: int = 0
-    """Trained tokens that also hold characters which are not trained (before anything is cut or dropped)."""
+    """Tokens across an edge of a trained stretch, trained or not (before anything is cut or dropped)."""
     equal_answers: int = 0
     """Rows whose chosen answer is the rejected one, from which nothing can be learnt."""
     render_fallbacks: int = 0
