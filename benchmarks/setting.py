@@ -17,10 +17,9 @@ from axo.data.store import Store
 from axo.engines.base import Engine
 from axo.model.tiny import make_tiny_model
 from axo.objectives.causal_lm import CausalLM
-from axo.optim.groups import parameter_groups
+from axo.optim.build import make_optimizer
 from axo.optim.schedules import make_schedule
 from axo.recipe.read import read_recipe
-from axo.registry.tables import OPTIMIZERS
 from axo.train.batches import batch_maker
 from axo.train.build import make_engine
 from axo.train.feed import PreparedFeed
@@ -78,7 +77,8 @@ def start(recipe_path: Path, stack: ExitStack) -> Running:
     stack.enter_context(engine.construct())
     torch.manual_seed(recipe.run.seed)
     tokenizer, _, objective = build(recipe, plan, device=engine.device)
-    engine.prepare(objective, partial(_make_optimizer, recipe=recipe, name=plan.optimizer))
+    optimizer = partial(make_optimizer, name=plan.optimizer, section=recipe.optim, adapters=recipe.adapters)
+    engine.prepare(objective, optimizer)
     assert prepared.train is not None  # nothing is streamed here
     data = open_prepared(
         prepared.train.path, None, data=recipe.data, section=recipe.batch, batch=plan.batch, seed=recipe.run.seed
@@ -109,13 +109,3 @@ def samples_of(store: Store) -> list[dict[str, list[int]]]:
     """The prepared samples as other trainers want them."""
     pairs = (store[index] for index in range(len(store)))
     return [{"input_ids": ids.tolist(), "labels": labels.tolist()} for ids, labels in pairs]
-
-
-def _make_optimizer(module: torch.nn.Module, *, recipe: Any, name: str) -> torch.optim.Optimizer:
-    optim = recipe.optim
-    return OPTIMIZERS.load(name)(
-        parameter_groups(module, weight_decay=optim.weight_decay),
-        lr=optim.learning_rate,
-        betas=(optim.adam_beta1, optim.adam_beta2),
-        eps=optim.adam_epsilon,
-    )

@@ -39,11 +39,20 @@ def update(
         )
     if 0 < max_grad_norm < norm:
         torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, torch.tensor(norm))
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    set_learning_rate(optimizer, lr)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return Update(grad_norm=norm)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """`lr` times each group's `lr_scale`; a rate that the optimizer keeps as a tensor is changed in place."""
+    for group in optimizer.param_groups:
+        own = lr * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
 
 
 def score(

@@ -16,8 +16,10 @@ from axo.errors import AxoError, CheckpointError, Finding, HardwareError, Recipe
 from axo.log import LOG, quiet_transformers
 from axo.model.damage import reason_of
 from axo.model.hub import EXPECTED, cache_only, quiet_hub
+from axo.model.quantize import quantization_arguments, settle
 from axo.plan.model_checks import class_finding
 from axo.plan.places import can_be_hub_name
+from axo.plan.plan import QuantizationPlan
 from axo.recipe.model import ModelSection
 from axo.registry.tables import ATTENTION
 
@@ -31,6 +33,7 @@ def load_model(
     vocab_size: int | None,
     device: str,
     seed: int,
+    quantization: QuantizationPlan = QuantizationPlan(),
 ) -> Any:
     """A transformers causal LM in evaluation mode, all its weights in `dtype` on `device`.
 
@@ -50,6 +53,7 @@ def load_model(
         "dtype": dtype,
         "attn_implementation": upstream_attention,
         "trust_remote_code": section.trust_remote_code,
+        **quantization_arguments(quantization),
     }
     name = source or section.base_model
     with quiet_transformers(), quiet_hub(), _seeded(seed, device), _explained(name, attn_implementation):
@@ -62,6 +66,7 @@ def load_model(
             model = _from_pretrained(name, config=config, revision=revision, **arguments)
         _check_attention(type(model), attn_implementation)  # for one that came with code of its own
         _grow_embeddings(model, vocab_size)
+    settle(model, quantization)
     return model.eval()
 
 

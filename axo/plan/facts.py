@@ -16,7 +16,10 @@ from axo.errors import Finding, HardwareError, RecipeError
 from axo.plan.hub_cache import cached_file
 from axo.plan.places import Place, can_be_hub_name
 
-OPTIONAL_PACKAGES = ("flash-attn", "bitsandbytes", "deepspeed", "liger-kernel", "xformers", "tensorboard", "wandb")
+OPTIONAL_PACKAGES = (
+    "flash-attn", "flash-attn-3", "flash-attn-4", "bitsandbytes", "torchao", "gptqmodel", "optimum", "deepspeed",
+    "liger-kernel", "xformers", "tensorboard", "wandb",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,13 @@ class Facts:
 
 def find_hardware() -> Hardware:
     """GPUs that CUDA_VISIBLE_DEVICES leaves visible, usable CPUs, OMP_NUM_THREADS and optional packages."""
-    return Hardware(devices=_gpus(), cpu_count=_cpu_count(), num_threads=_num_threads(), packages=_packages())
+    return Hardware(devices=_gpus(), cpu_count=cpu_count(), num_threads=_num_threads(), packages=_packages())
+
+
+def cpu_count() -> int:
+    """CPUs that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def hub_token_in_environment() -> bool:
@@ -222,8 +231,3 @@ def _visible(pynvml: Any, handles: list[Any]) -> list[Any]:
 def _num_threads() -> int | None:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return int(asked) if asked.isdigit() and int(asked) > 0 else None
-
-
-def _cpu_count() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # absent on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

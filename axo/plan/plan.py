@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from axo.recipe.describe import spelt
 
-DType = Literal["float32", "bfloat16"]
+DType = Literal["float32", "bfloat16", "float16"]
 
 
 class _Part(BaseModel):
@@ -56,6 +56,33 @@ class PrecisionPlan(_Part):
     autocast_dtype: DType | None
     """Matrix products are computed in this dtype where weights are stored wider; None: as stored."""
     tf32: bool
+    loss_scaling: bool = False
+    """The loss is scaled so that gradients of float16 products do not vanish, and steps that overflow are skipped."""
+
+
+class QuantizationPlan(_Part):
+    kind: Literal["bnb_4bit", "bnb_8bit", "gptq"] | None = None
+    """How the frozen base is stored; None: in model_dtype."""
+    settings: dict[str, Any] = {}
+    """Arguments of transformers' BitsAndBytesConfig or GPTQConfig; number formats by their names."""
+
+
+class RecomputePlan(_Part):
+    every: int | None = None
+    """Each so many layers one is recomputed; None: none is."""
+    offload: bool = False
+    """What the backward pass needs of a recomputed layer is held in CPU memory until then."""
+
+
+class KernelsPlan(_Part):
+    liger: tuple[str, ...] = ()
+    """Parts that Liger's kernels compute, by the names of its apply functions' arguments."""
+    lora_mlp: bool = False
+    """The MLPs with LoRA recompute what lies between their matrices."""
+    compile: bool = False
+    """Each decoder layer is compiled by torch."""
+    compile_settings: dict[str, Any] = {}
+    """Arguments of torch.compile."""
 
 
 class LossPlan(_Part):
@@ -99,6 +126,9 @@ class Plan(_Part):
     engine: EnginePlan
     attn_implementation: str
     precision: PrecisionPlan
+    quantization: QuantizationPlan = QuantizationPlan()
+    recompute: RecomputePlan = RecomputePlan()
+    kernels: KernelsPlan = KernelsPlan()
     loss: LossPlan
     batch: BatchPlan
     optimizer: str

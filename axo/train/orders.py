@@ -69,8 +69,8 @@ def open_prepared(
             shuffle=False,
             group_size=section.sample_packing_group_size,
         ),
-        train_names=set_names(train),
-        eval_names=set_names(evaluation or train),
+        train_names=set_names(data.datasets),
+        eval_names=set_names(data.datasets if evaluation is None else data.test_datasets or ()),
     )
 
 

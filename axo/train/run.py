@@ -16,16 +16,17 @@ from axo.adapters.base import Adapter
 from axo.engines.base import Engine
 from axo.errors import Stopped, TrainingError
 from axo.log import LOG
+from axo.model.kernels import apply_adapter_kernels, apply_kernels
 from axo.model.load import load_model
 from axo.model.recompute import enable_recompute
 from axo.model.tokenizer import load_tokenizer
 from axo.objectives.causal_lm import CausalLM
-from axo.optim.groups import parameter_groups
+from axo.optim.build import make_optimizer
 from axo.optim.schedules import make_schedule
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.recipe.tokenizer import SpecialTokens
-from axo.registry.tables import ADAPTERS, OPTIMIZERS, TRACKERS
+from axo.registry.tables import ADAPTERS, TRACKERS
 from axo.train import output_dir
 from axo.train.batches import batch_maker, make_evaluate
 from axo.train.build import describe_trained, make_engine, make_objective, save_model
@@ -53,8 +54,8 @@ def run(job: Job) -> None:
         _set_up(plan, seed=recipe.run.seed)
         tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
         tokenizer.chat_template = job.chat_template
-        make_optimizer = partial(_make_optimizer, recipe=recipe, name=plan.optimizer)
-        engine.prepare(objective, make_optimizer)
+        optimizer = partial(make_optimizer, name=plan.optimizer, section=recipe.optim, adapters=recipe.adapters)
+        engine.prepare(objective, optimizer)
         if engine.layout.rank == 0:
             LOG.info("%s", describe_trained(objective, plan))
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
@@ -91,13 +92,15 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
         vocab_size=len(tokenizer),
         device=str(device),
         seed=recipe.run.seed,
+        quantization=plan.quantization,
     )
+    apply_kernels(model, plan.kernels)
     if recipe.adapters.adapter is not None and (recipe.tokenizer.tokens or recipe.tokenizer.special_tokens):
         _check_new_tokens(recipe, tokenizer, model)
     adapter: Adapter = ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters)
     trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
-    if recipe.precision.gradient_checkpointing:
-        enable_recompute(trained)
+    enable_recompute(trained, plan.recompute)
+    apply_adapter_kernels(trained, plan.kernels)
     return tokenizer, adapter, make_objective(trained, plan)
 
 
@@ -240,16 +243,6 @@ def _checkpoints(job: Job, recipe: Recipe, engine: Engine, write_model: Callable
         save_total_limit=recipe.checkpoint.save_total_limit,
         facts=facts,
         write_model=write_model,
-    )
-
-
-def _make_optimizer(objective: torch.nn.Module, *, recipe: Recipe, name: str) -> torch.optim.Optimizer:
-    section = recipe.optim
-    return OPTIMIZERS.load(name)(
-        parameter_groups(objective, weight_decay=section.weight_decay),
-        lr=section.learning_rate,
-        betas=(section.adam_beta1, section.adam_beta2),
-        eps=section.adam_epsilon,
     )
 
 

@@ -40,4 +40,4 @@ def open_evaluation(
         shuffle=False,
         group_size=section.sample_packing_group_size,
     )
-    return ScoredData(store, order, set_names(evaluation))
+    return ScoredData(store, order, set_names(data.test_datasets or ()))

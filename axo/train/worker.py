@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from dataclasses import asdict
@@ -14,12 +12,10 @@ from pathlib import Path
 import torch
 
 from axo import log
+from axo.compat.parent_death import end_with_parent
 from axo.errors import AxoError, HardwareError, RecipeError
 from axo.train.job import Job
 from axo.train.run import run
-
-PR_SET_PDEATHSIG = 1
-"""prctl(2), linux/prctl.h."""
 
 
 def work(job: Job) -> None:
@@ -49,7 +45,7 @@ def main() -> None:
     The process ends without tearing down: all is written by then, and the destructor of a gloo group may wait for ever
     (see axo/engines/ddp.py)."""
     path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
-    _die_with_parent()
+    end_with_parent()  # it holds the lock of output_dir
     log.set_up(rank=rank)
     code = _work(path, rank)
     sys.stdout.flush()
@@ -71,12 +67,6 @@ def _work(path: Path, rank: int) -> int:
         (path.parent / f"traceback-{rank:05d}.txt").write_text(traceback.format_exc())
         return 1
     return 0
-
-
-def _die_with_parent() -> None:
-    """Never outlive the parent: it holds the lock of output_dir. Linux only, prctl(2); elsewhere nothing happens."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

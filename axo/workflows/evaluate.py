@@ -9,6 +9,7 @@ import torch
 
 from axo.errors import Finding, RecipeError
 from axo.log import LOG
+from axo.model.kernels import apply_kernels
 from axo.model.load import load_model
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
@@ -89,7 +90,9 @@ def load_trained(recipe: Recipe, plan: Plan, *, vocab_size: int, device: str, fo
         vocab_size=vocab_size,
         device=device,
         seed=recipe.run.seed,
+        quantization=plan.quantization,
     )
+    apply_kernels(model, plan.kernels)
     if folder is None or not is_adapter:
         return model
     return ADAPTERS.load(recipe.adapters.adapter or "full")(recipe.adapters).load(model, folder)

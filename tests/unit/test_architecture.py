@@ -47,7 +47,7 @@ ORACLES = {"accelerate", "trl"}
 """Frameworks with a loop of their own: axo is compared with them in tests and never runs on them."""
 
 READS_ENVIRONMENT = ("axo.launch", "axo.plan.facts", "axo.plan.hub_cache", "axo.train.worker")
-WRITES_ENVIRONMENT = ("axo.launch",)
+WRITES_ENVIRONMENT = ("axo.launch", "axo.data.processes")
 SEES_WHOLE_RECIPE = ("axo.cli", "axo.workflows", "axo.recipe", "axo.plan", "axo.train.run")
 PICKLES = {"cloudpickle", "dill", "joblib", "pickle"}
 READS_PICKLES = ("axo.engines.deepspeed",)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
 from axo.errors import RecipeError
 from axo.model.recompute import enable_recompute
 from axo.objectives.inputs import attention_kwargs
+from axo.plan.plan import RecomputePlan
 from axo.recipe.adapters import AdapterSection
 from axo.registry.tables import ADAPTERS, ATTENTION
 from axo.types import Batch
@@ -58,7 +59,7 @@ def build(source: Path | str, *, keys: dict[str, Any], recompute: bool) -> Any:
     section = AdapterSection(**keys)
     adapted = ADAPTERS.load(section.adapter or "full")(section).apply(model, dtype=torch.float32)
     if recompute:
-        enable_recompute(adapted)
+        enable_recompute(adapted, RecomputePlan(every=1))
     return adapted.train()
 
 
@@ -117,4 +118,4 @@ def test_a_model_without_layers_to_recompute_is_refused(tiny_llama_dir: Path, mo
     model = AutoModelForCausalLM.from_pretrained(tiny_llama_dir)
     monkeypatch.setattr(type(model), "supports_gradient_checkpointing", False)
     with pytest.raises(RecipeError, match=r"gradient_checkpointing: the layers .* LlamaForCausalLM"):
-        enable_recompute(model)
+        enable_recompute(model, RecomputePlan(every=1))
