@@ -88,14 +88,17 @@ def for_data_only(recipe: Recipe) -> AbstractContextManager[None]:
 
 def counted(report: SetReport) -> str:
     """What became of a data set, in a line or two."""
+    from axo.plan.words import amount  # brings pydantic, which --help does without
+
     dropped = report.samples_dropped_long + report.samples_dropped_short + report.samples_dropped_untrained
     line = (
-        f"  {report.path}: {report.rows:,} rows, {report.samples:,} samples, {report.tokens_kept:,} tokens, "
-        f"{report.trained_tokens:,} of them trained; lost: {dropped:,} samples "
-        f"({report.tokens_lost - report.tokens_truncated:,} tokens), {report.tokens_truncated:,} tokens cut"
+        f"  {report.path}: {amount(report.rows, 'row')}, {amount(report.samples, 'sample')}, "
+        f"{amount(report.tokens_kept, 'token')}, {report.trained_tokens:,} of them trained; lost: "
+        f"{amount(dropped, 'sample')} ({amount(report.tokens_lost - report.tokens_truncated, 'token')}), "
+        f"{amount(report.tokens_truncated, 'token')} cut"
     )
     if report.samples_dropped_duplicate:
-        line += f"\n    {report.samples_dropped_duplicate:,} samples left out: equal rows stand before theirs"
+        line += f"\n    {amount(report.samples_dropped_duplicate, 'sample')} left out: equal rows stand before theirs"
     if report.equal_answers:
         line += f"\n    {report.equal_answers:,} of the rows reject the very answer that they choose"
     if report.unended_turns:

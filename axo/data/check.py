@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from axo.data.build import Progress, SetWork
 from axo.data.dedup import RowFilter
 from axo.data.preparation import Preparation
+from axo.data.processes import Processes, num_processes
 from axo.data.report import SetReport
 from axo.data.rows import Row
 from axo.errors import DataError
@@ -56,11 +57,13 @@ def check_set(
 ) -> SetReport:
     """What the rows without a fault become; every fault is added to `faults`. With `rows`, a row that was there before
     is left out."""
-    work = SetWork(preparation, data=data, tokenizer=tokenizer, rows=rows)
+    work = SetWork(preparation, data=data, tokenizer=tokenizer, rows=rows, tolerant=True)
     before = faults.count
     try:
-        for _ in work.samples(_rows_past_faults(preparation, faults), progress=progress, tell=faults.add):
-            pass
+        with Processes(work.make, count=num_processes(data.dataset_num_proc)) as processes:
+            made = processes.results(work.batches(_rows_past_faults(preparation, faults)))
+            for _ in work.counted(made, progress=progress, tell=faults.add):
+                pass
         # Of rows that have faults nobody can say what they would have trained.
         return work.counts() if faults.count > before else work.report()
     except DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ class Encoded:
     """(N,) int64: first character of each token, counted within its own text."""
     ends: np.ndarray
     """(N,) int64: one past the last character. A character that is split over tokens belongs to each of them."""
+
+    def parts(self, first: int, last: int) -> list[np.ndarray]:
+        """The ids of each of the texts [first, last)."""
+        return [self.ids[begin:end] for begin, end in pairwise(self.bounds[first : last + 1].tolist())]
 
 
 class Encoder:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,18 @@ def check_ends(
         for text in given or ()
         if text not in written
     )
+
+
+def end_hint(template: str | None, tokenizer: Any) -> str:
+    """What to set where no turn ends with a token that is known to end one."""
+    written = [token for token in tokenizer.get_added_vocab() if token in (template or "")]
+    likely = [token for token in written if _LIKELY.search(token)]
+    if not written:
+        return "name what ends a turn in eot_tokens, and add it to the vocabulary (tokens) where it is no token yet"
+    return f"name what ends a turn, for example eot_tokens: [{json.dumps((likely or written)[0], ensure_ascii=False)}]"
+
+
+_LIKELY = re.compile(r"end|eo[tmsu]|/|stop|close", re.IGNORECASE)
 
 
 def _is_written(text: str, template: str, tokenizer: Any) -> bool:
@@ -74,11 +88,15 @@ def _refuse_two_rules(
             "token and, by eot_tokens, the end of a turn"
         )
         hint = f"give one of the two, both alike, or take {mask.eos_token!r} out of eot_tokens"
-        raise RecipeError([Finding(f"{_key(entry, data)}.train_on_eot", message, hint)])
+        raise RecipeError([Finding(f"{entry_key(entry, data)}.train_on_eot", message, hint)])
 
 
-def _key(entry: DatasetEntry, data: DataSection) -> str:
+def entry_key(entry: DatasetEntry, data: DataSection) -> str:
+    """Where the recipe has the entry: `datasets.0`; `datasets` alone where it has none that is equal."""
     sets = (("datasets", data.datasets), ("test_datasets", data.test_datasets or ()))
-    return next(
-        (f"{name}.{number}" for name, entries in sets for number, one in enumerate(entries) if one == entry), "datasets"
-    )
+    for name, entries in sets:
+        for number, one in enumerate(entries):
+            # One that names several is taken apart.
+            if entry in (one, one.model_copy(update={"name": entry.name})):
+                return f"{name}.{number}"
+    return "datasets"

@@ -17,7 +17,8 @@ from axo.data.messages import Segments, Steps, Tokens
 from axo.data.preparation import Preparation
 from axo.data.render import Rendered
 from axo.data.rows import Row
-from axo.data.store import SIDES, count_trained
+from axo.data.sample import count_trained
+from axo.data.store import SIDES
 from axo.data.tokenize import Item, Tokenizing
 from axo.data.unit import Unit, make_renderer, unit
 from axo.types import IGNORE_INDEX

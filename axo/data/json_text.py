@@ -98,7 +98,7 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 def _refuse_half_characters(value: Any, text: str, position: int, end: int) -> None:
     """An escaped half of a surrogate pair is valid JSON but no text: no tokenizer can read it."""
-    if _HALF.search(text, position, end) is None:
+    if text.find("\\u", position, end) < 0 or _HALF.search(text, position, end) is None:
         return
     for key, part in value.items() if isinstance(value, dict) else [(None, value)]:
         try:

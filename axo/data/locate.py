@@ -7,7 +7,8 @@ explain it is done on the conversation itself. Each way gives the exact place or
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from os.path import commonprefix
 
@@ -23,7 +24,11 @@ Range = tuple[int, int]
 
 def has_own_text(message: Message) -> bool:
     """Whether the model writes more of the turn than its content."""
-    return bool(message.reasoning) or any(message.extra.get(name) for name in CALLS)
+    return bool(message.reasoning) or calls_tools(message)
+
+
+def calls_tools(message: Message) -> bool:
+    return any(message.extra.get(name) for name in CALLS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,16 @@ class Locator:
     conversation: Conversation
     text: str
 
+    def stand_in(self, number: int) -> str:
+        """The mark that is put for a text of a message, other than the marks that a skeleton is learnt with."""
+        return mark(len(self.conversation.messages) + number)
+
+    def plain(self, number: int) -> Message:
+        """The message as if it said nothing but one text, for which its mark stands."""
+        message = self.conversation.messages[number]
+        extra = {name: value for name, value in message.extra.items() if name not in CALLS}
+        return Message(message.role, self.stand_in(number), extra=extra)
+
     def written(self, number: int, field: Field = "content") -> list[Range]:
         """Each place where the template writes that text of a message, found by exchanging it for a mark.
 
@@ -42,7 +57,7 @@ class Locator:
         message = self.conversation.messages[number]
         if getattr(message, field) is None:
             return []
-        pieces = self._pieces(number, replace(message, **{field: self._mark(number)}))
+        pieces = self._pieces(number, message._replace(**{field: self.stand_in(number)}))
         if len(pieces) < 2:
             return []
         length, left = divmod(len(self.text) - sum(map(len, pieces)), len(pieces) - 1)
@@ -62,20 +77,25 @@ class Locator:
         if not body:
             return None
         middle = len(body) // 2
-        pieces = self._pieces(number, replace(message, content=self._mark(number).join((body[:middle], body[middle:]))))
+        pieces = self._pieces(
+            number, message._replace(content=self.stand_in(number).join((body[:middle], body[middle:])))
+        )
         if len(pieces) != 2 or "".join(pieces) != self.text:
             return None
         start = len(pieces[0]) - middle
         return Turn(start, start + len(body)) if start >= 0 and self.text.startswith(body, start) else None
 
-    def by_generation(self, number: int, others: Mapping[int, Sequence[Range]]) -> Turn | None:
+    def by_generation(
+        self, number: int, others: Mapping[int, Sequence[Range]], plain: Range | None = None
+    ) -> Turn | None:
         """The turn from where the template lets the model begin to what follows the turn whatever it says.
 
         None where that cannot be told, or would take in the text of another message; `others`: where these stand.
+        `plain`: what gives way to a plain text, if that is known already.
         """
-        message = self.conversation.messages[number]
-        extra = {name: value for name, value in message.extra.items() if name not in CALLS}
-        pieces = self._pieces(number, Message(message.role, self._mark(number), extra=extra))
+        if plain is not None and not _takes_in(plain, others, number):
+            return Turn(*plain)
+        pieces = self._pieces(number, self.plain(number))
         around = (pieces[0], pieces[1]) if len(pieces) == 2 else None
         behind = max((end for _, end in others.get(number - 1, ())), default=-1 if number else 0)
         start = self._start(number, around, behind)
@@ -99,10 +119,21 @@ class Locator:
 
     def writes_reasoning(self, number: int) -> bool | None:
         """Whether the template writes the chain of thought of a message; None: it refuses a mark in its place."""
+        if self._thoughts is not None:
+            return self.stand_in(number) in self._thoughts
         messages = list(self.conversation.messages)
-        messages[number] = replace(messages[number], reasoning=self._mark(number))
+        messages[number] = messages[number]._replace(reasoning=self.stand_in(number))
         text = self.writer.attempt(messages, self.conversation.tools)
-        return None if text is None else self._mark(number) in text
+        return None if text is None else self.stand_in(number) in text
+
+    @cached_property
+    def _thoughts(self) -> str | None:
+        """What the template writes with a mark for every chain of thought."""
+        messages = [
+            message._replace(reasoning=self.stand_in(number)) if message.reasoning else message
+            for number, message in enumerate(self.conversation.messages)
+        ]
+        return self.writer.attempt(messages, self.conversation.tools)
 
     def _start(self, number: int, around: tuple[str, str] | None, behind: int) -> int | None:
         """Where the model begins to write: where a plain content would stand, or behind the generation prompt.
@@ -148,7 +179,7 @@ class Locator:
         else:
             changed = {**call, "arguments": arguments}
         messages = list(self.conversation.messages)
-        messages[number] = replace(message, extra={**message.extra, "tool_calls": [*calls[:-1], changed]})
+        messages[number] = message._replace(extra={**message.extra, "tool_calls": [*calls[:-1], changed]})
         varied = self.writer.attempt(messages, self.conversation.tools)
         if varied is None or varied == self.text:
             return None
@@ -170,24 +201,22 @@ class Locator:
         messages = list(self.conversation.messages)
         messages[number] = instead
         text = self.writer.attempt(messages, self.conversation.tools)
-        return [] if text is None else text.split(self._mark(number))
-
-    def _mark(self, number: int) -> str:
-        """Other than the marks that a skeleton is learnt with."""
-        return mark(len(self.conversation.messages) + number)
+        return [] if text is None else text.split(self.stand_in(number))
 
 
-def with_places(turn: Turn, number: int, locator: Locator, written: Sequence[Range]) -> Turn:
+def with_places(
+    turn: Turn, number: int, locator: Locator, written: Sequence[Range], thought: Sequence[Range] | None
+) -> Turn:
     """The turn, with where content and chain of thought stand in it, as far as each is there once and as it is.
 
-    `written`: where the template writes the content.
+    `written` and `thought`: where the template writes the two; None: there is no chain of thought to look for.
     """
     message = locator.conversation.messages[number]
     content, shown = _place(locator.text, message.content or "", turn, written)
     turn = turn._replace(content=content, content_written=shown)
-    if not message.reasoning or locator.writes_reasoning(number) is False:
+    if not message.reasoning or thought is None:
         return turn
-    reasoning, shown = _place(locator.text, message.reasoning, turn, locator.written(number, "reasoning"))
+    reasoning, shown = _place(locator.text, message.reasoning, turn, thought)
     return turn._replace(reasoning=reasoning, reasoning_written=shown)
 
 

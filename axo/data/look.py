@@ -156,7 +156,7 @@ class Looker:
         if status == "cut" and not overlap and len(weights) - starts[-1] < self._data.min_sample_len:
             _untrain(found, weights, range(starts[-1], len(weights)), "dropped: a piece shorter than min_sample_len")
         turns = TurnCount()
-        turns.add(sample)
+        turns.add([sample])
         return Look(
             side=side,
             ids=sample.ids.tolist(),

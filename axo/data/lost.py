@@ -20,12 +20,12 @@ def reasons(report: SetReport, data: DataSection) -> list[str]:
         (report.samples_dropped_short, f"shorter than min_sample_len ({data.min_sample_len})"),
         (report.samples_dropped_untrained, "without a trained token"),
     )
-    said = [f"{count:,} samples {why} dropped" for count, why in dropped if count]
+    said = [f"{_counted(count, 'sample')} {why} dropped" for count, why in dropped if count]
     tokens = report.tokens_dropped - report.tokens_dropped_duplicate
     if said:
-        said[-1] += f" ({tokens:,} tokens)" if len(said) == 1 else f" (together {tokens:,} tokens)"
+        said[-1] += f" ({'together ' if len(said) > 1 else ''}{_counted(tokens, 'token')})"
     if report.tokens_truncated:
-        said.append(f"{report.tokens_truncated:,} tokens cut off behind sequence_len ({data.sequence_len})")
+        said.append(f"{_counted(report.tokens_truncated, 'token')} cut off behind sequence_len ({data.sequence_len})")
     return said
 
 
@@ -41,6 +41,10 @@ def refuse_losses(reports: Sequence[SetReport], data: DataSection, *, store: Pat
                 f"{'' if store is None else f'. The prepared data stays in {store}'}",
                 file=report.path,
             )
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _what_to_do(report: SetReport) -> list[str]:

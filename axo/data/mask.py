@@ -181,7 +181,8 @@ def joined(spans: Sequence[Span]) -> tuple[Span, ...]:
         if before is not None and span.start <= before.end and span[2:] == before[2:]:
             joined[-1] = before._replace(end=max(before.end, span.end))
             continue
-        start = span.start if before is None else max(span.start, before.end)
-        if span.end > start:
-            joined.append(span._replace(start=start))
+        if before is not None and span.start < before.end:
+            span = span._replace(start=before.end)
+        if span.end > span.start:
+            joined.append(span)
     return tuple(joined)

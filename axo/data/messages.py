@@ -5,9 +5,10 @@ A weight says how much a part counts in the loss: 0 is not trained, 1 is the usu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,7 @@ class Detail:
     weight: float | None
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One turn of a conversation."""
 
     role: str
@@ -36,7 +36,7 @@ class Message:
     """Parts of the chain of thought, as `details`."""
     reasoning_key: str = "reasoning_content"
     """Property by which the template calls the chain of thought."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = MappingProxyType({})
     """Other properties that a template may read: tool_calls, name, ..."""
 
     def as_template_input(self) -> dict[str, Any]:
@@ -46,7 +46,9 @@ class Message:
             said["content"] = self.content
         if self.reasoning is not None:
             said[self.reasoning_key] = self.reasoning
-        return said | self.extra
+        if self.extra:
+            said.update(self.extra)
+        return said
 
 
 @dataclass(frozen=True)

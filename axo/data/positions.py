@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from axo.data.encode import Encoded
-from axo.data.mask import Span
 
 
 class Positions:
@@ -19,46 +18,32 @@ class Positions:
         shift = np.repeat(self._offsets[:-1], np.diff(encoded.bounds))
         self._starts, self._ends = encoded.starts + shift, encoded.ends + shift
 
-    def tokens(self, owners: Sequence[int], spans: Sequence[Span]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens [first, last) of each span (start, end, ...) of the text `owners` names."""
-        bounds = [span[:2] for span in spans]
-        first, last = self.holding(owners, bounds)
-        if any(span.whole for span in spans):
-            whole = np.fromiter((span.whole for span in spans), dtype=bool, count=len(spans))
-            starts, ends = self._characters(owners, bounds)
-            first = np.where(whole, np.searchsorted(self._starts, starts, side="left"), first)
-            last = np.where(whole, np.searchsorted(self._ends, ends, side="right"), last)
-        return first, np.maximum(first, last)
+    def characters(self, owners: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """(spans, ..., 2) bounds within the texts `owners`, counted in a row."""
+        return bounds + self._offsets[owners].reshape(-1, *[1] * (bounds.ndim - 1))
 
-    def holding(self, owners: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens [first, last) that hold any of the characters [start, end) of the text `owners` names."""
-        if not bounds:
-            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-        starts, ends = self._characters(owners, bounds)
-        first = np.searchsorted(self._ends, starts, side="right")
-        return first, np.maximum(first, np.searchsorted(self._starts, ends, side="left"))
+    def holding(self, characters: np.ndarray) -> np.ndarray:
+        """(..., 2): tokens [first, last) that hold any of the characters [start, end)."""
+        first = np.searchsorted(self._ends, characters[..., 0], side="right")
+        last = np.searchsorted(self._starts, characters[..., 1], side="left")
+        return np.stack([first, np.maximum(first, last)], axis=-1)
 
-    def straddling(self, owners: Sequence[int], spans: Sequence[Span]) -> np.ndarray:
-        """Tokens at the edges of spans that reach beyond them, sorted."""
-        if not spans:
-            return np.zeros(0, dtype=np.int64)
-        bounds = [span[:2] for span in spans]
-        first, last = self.holding(owners, bounds)
-        starts, ends = self._characters(owners, bounds)
-        some = last > first
-        begins, stops = first[some], last[some] - 1
-        crossing = (begins[self._starts[begins] < starts[some]], stops[self._ends[stops] > ends[some]])
-        return np.unique(np.concatenate(crossing))
+    def inside(self, characters: np.ndarray) -> np.ndarray:
+        """(..., 2): tokens [first, last) that hold only characters [start, end)."""
+        first = np.searchsorted(self._starts, characters[..., 0], side="left")
+        last = np.searchsorted(self._ends, characters[..., 1], side="right")
+        return np.stack([first, np.maximum(first, last)], axis=-1)
 
-    def _characters(self, owners: Sequence[int], bounds: Sequence[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        base = self._offsets[np.asarray(owners, dtype=np.int64)]
-        places = np.array(bounds, dtype=np.int64)
-        return base + places[:, 0], base + places[:, 1]
+    def straddling(self, characters: np.ndarray) -> np.ndarray:
+        """Tokens at the edges of spans (spans, 2) that reach beyond them, sorted."""
+        held = self.holding(characters)
+        some = held[:, 0] < held[:, 1]
+        (begins, lasts), (starts, ends) = held[some].T, characters[some].T
+        stops = lasts - 1
+        return np.unique(np.concatenate((begins[self._starts[begins] < starts], stops[self._ends[stops] > ends])))
 
 
-def covered(first: np.ndarray, last: np.ndarray, count: int) -> np.ndarray:
-    """Which of `count` tokens lie in any range [first, last)."""
-    depth = np.zeros(count + 1, dtype=np.int32)
-    np.add.at(depth, first, 1)
-    np.add.at(depth, last, -1)
+def covered(tokens: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` tokens lie in any range [first, last) of (ranges, 2)."""
+    depth = np.bincount(tokens[:, 0], minlength=count + 1) - np.bincount(tokens[:, 1], minlength=count + 1)
     return np.cumsum(depth[:-1]) > 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from axo.data.ends import check_ends
+from axo.data.ends import check_ends, entry_key
 from axo.data.formats.format import Format, Setting
 from axo.data.formats.message import role_names
 from axo.data.formats.synthetic import Synthetic
@@ -15,7 +16,7 @@ from axo.data.mask import MaskOptions
 from axo.data.rows import Row
 from axo.data.source import read_rows, title
 from axo.data.templates import resolve_chat_template
-from axo.errors import RecipeError
+from axo.errors import Finding, RecipeError
 from axo.recipe import data_types
 from axo.registry.tables import PREFERENCE_FAMILIES, dataset_formats
 
@@ -77,11 +78,13 @@ def make_preparation(
         vocab_size=len(tokenizer),
         tokenizer=tokenizer,
     )
-    form: Format = dataset_formats(objective).load(name)(entry, setting)
+    with _numbered(entry, data):
+        form: Format = dataset_formats(objective).load(name)(entry, setting)
     if form.chat is False:
         return Preparation(entry, name, form, setting=setting, family=family)
     try:
-        template = set_template(entry, section, tokenizer=tokenizer)
+        with _numbered(entry, data):
+            template = set_template(entry, section, tokenizer=tokenizer)
     except RecipeError:
         if form.chat or entry.chat_template or entry.chat_template_jinja:
             raise
@@ -91,6 +94,23 @@ def make_preparation(
     doubts = check_ends(entry, mask, given=section.eot_tokens, template=template, data=data, tokenizer=tokenizer)
     kwargs = dict(section.chat_template_kwargs or {})
     return Preparation(entry, name, form, template, kwargs, mask, setting, family, doubts)
+
+
+@contextmanager
+def _numbered(entry: DatasetEntry, data: DataSection) -> Iterator[None]:
+    """Faults of one entry say which one it is: `datasets.type` becomes `datasets.0.type`."""
+    try:
+        yield
+    except RecipeError as error:
+        place = entry_key(entry, data)
+        raise RecipeError([_placed(finding, entry, place) for finding in error.findings]) from None
+
+
+def _placed(finding: Finding, entry: DatasetEntry, place: str) -> Finding:
+    if finding.key.startswith("datasets."):
+        return replace(finding, key=f"{place}.{finding.key.removeprefix('datasets.')}")
+    own = finding.key in ("chat_template", "chat_template_jinja") and getattr(entry, finding.key) is not None
+    return replace(finding, key=f"{place}.{finding.key}") if own else finding
 
 
 def set_template(entry: DatasetEntry, section: TokenizerSection, *, tokenizer: Any) -> str:

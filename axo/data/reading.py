@@ -96,8 +96,8 @@ class Reading:
             ends = len(chunk) < size
             groups = [(number, [row for _, row in group]) for number, group in groupby(chunk, key=lambda one: one[0])]
             for place, (number, own) in enumerate(groups, 1):
-                for kept, _ in self._works[number].samples(iter(own)):
-                    samples += kept
+                for kept in self._works[number].samples(iter(own)):
+                    samples += kept.samples()
                     sets += [number] * len(kept)
                 after = replace(
                     after,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from axo.data.ends import end_hint
 from axo.data.preparation import Preparation
 from axo.data.report import SetReport
 from axo.data.rows import Row
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 
 def refuse_second_bos(samples: Sequence[Sample], row: Row, tokenizer: Any) -> None:
     """DataError where a sample of the row begins with two beginning-of-sequence tokens."""
-    bos = tokenizer.bos_token_id
-    if bos is not None and any(len(sample.ids) > 1 and sample.ids[0] == bos == sample.ids[1] for sample in samples):
+    # A tokenizer of transformers takes longer to say its BOS than it takes to see that no token stands twice.
+    twice = [sample.ids[0] for sample in samples if len(sample.ids) > 1 and sample.ids[0] == sample.ids[1]]
+    if twice and tokenizer.bos_token_id in twice:
         raise row.error(
             f"the sample would begin with two beginning-of-sequence tokens ({tokenizer.bos_token!r})",
             "remove it from the text of the row, or from the chat template",
@@ -46,7 +48,7 @@ def refuse_set(report: SetReport, preparation: Preparation, *, data: DataSection
             f"no end of a turn would ever be trained, so the model would not learn to stop: after a trained turn the "
             f"chat template {_opening(preparation.template)} never writes {expected} (the tokenizer's eos_token is "
             f"{tokenizer.eos_token!r})",
-            'name what ends a turn, for example eot_tokens: ["<|im_end|>"], or set train_on_eos: none',
+            f"{end_hint(preparation.template, tokenizer)}, or set train_on_eos: none",
             file=report.path,
         )
 

@@ -7,25 +7,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
 
 from axo.data.jinja import REASONING, ChatTemplate
 from axo.data.locate import has_own_text
-from axo.data.mask import MaskOptions, Span, Turn, joined, trained_spans, with_end_of_turn
+from axo.data.mask import MaskOptions, Span, Turn, trained_spans, with_end_of_turn
 from axo.data.messages import Conversation, Message
-from axo.data.outline import says_nothing
-from axo.data.skeleton import Outline, mark
+from axo.data.outline import outlined, outlines
+from axo.data.skeleton import Filled, mark
 from axo.data.turn_finder import Found, TurnFinder, thought_in_content
 from axo.data.writer import Writer
 from axo.errors import DataError, Finding, RecipeError
 
 
-@dataclass(frozen=True)
-class Rendered:
+class Rendered(NamedTuple):
     text: str
     spans: tuple[Span, ...]
     """Trained characters: sorted, disjoint."""
@@ -79,12 +78,12 @@ class Renderer:
         said = conversation.messages
         conversation = self._as_read(conversation)
         text = self._writer.write(conversation.messages, conversation.tools)
-        self.tools_unwritten += bool(conversation.tools) and not self._reads("tools")
+        if conversation.tools and not self._reads("tools"):
+            self.tools_unwritten += 1
         found = self._finder.find(conversation, text)
-        roles = tuple(message.role for message in conversation.messages)
-        outline = None if found.skeleton is None else found.skeleton.outline
-        if outline is not None and says_nothing(said) and not any(map(_says_more, said)):
-            return Rendered(*_outlined(found, outline), roles)
+        outline = found.skeleton.outline if isinstance(found, Filled) else None
+        if isinstance(found, Filled) and outline is not None and outlines(outline, said):
+            return Rendered(text, *outlined(outline, found), outline.roles)
         turns = with_end_of_turn(found.turns, text, self._mask, stops=found.begins)
         self.reasoning_removed += sum(_loses_reasoning(message, at, found) for at, message in enumerate(said))
         if self._mask.last_answer:
@@ -92,7 +91,7 @@ class Renderer:
         else:
             self._check_all_found(turns, said, found)
             spans = trained_spans(turns, conversation.messages, self._mask)
-        return Rendered(text, spans, tuple(turns), roles)
+        return Rendered(text, spans, tuple(turns), tuple(message.role for message in conversation.messages))
 
     def prompt(self, conversation: Conversation) -> str | None:
         """What a model is given before it answers: the conversation with the template's generation prompt.
@@ -106,14 +105,15 @@ class Renderer:
 
     def _as_read(self, conversation: Conversation) -> Conversation:
         """Without the properties that the template never looks at."""
-        if not any(message.extra or message.reasoning is not None for message in conversation.messages):
-            return conversation
-        return replace(conversation, messages=tuple(map(self._message_as_read, conversation.messages)))
+        for message in conversation.messages:
+            if message.extra or message.reasoning is not None:
+                return replace(conversation, messages=tuple(map(self._message_as_read, conversation.messages)))
+        return conversation
 
     def _message_as_read(self, message: Message) -> Message:
         extra = {name: value for name, value in message.extra.items() if self._reads(name)}
         reasoning = message.reasoning if any(map(self._reads, (message.reasoning_key, *REASONING))) else None
-        return replace(message, extra=extra, reasoning=reasoning)
+        return message._replace(extra=extra, reasoning=reasoning)
 
     def _writes_any_property(self) -> bool:
         """Whether the template writes messages with properties that it does not name, such as `message | tojson`."""
@@ -162,17 +162,6 @@ class Renderer:
                 )
 
 
-def _outlined(found: Found, outline: Outline) -> tuple[str, tuple[Span, ...], tuple[Turn | None, ...]]:
-    """What the rules make of a conversation that they were applied to already, as to its shape."""
-    assert found.filled is not None and found.skeleton is not None
-    filled, place = found.filled, found.filled.place
-    turns: list[Turn | None] = []
-    for number, (own, ends) in enumerate(zip(found.skeleton.turns, outline.ends, strict=True)):
-        assert own is not None
-        turns.append(filled.turn(number, own, tuple([end and place(end) for end in ends])))
-    return found.text, joined([Span(*place(stretch), weight) for stretch, weight in outline.spans]), tuple(turns)
-
-
 @lru_cache(maxsize=8)
 def _compiled(source: str) -> ChatTemplate:
     try:
@@ -182,11 +171,6 @@ def _compiled(source: str) -> ChatTemplate:
         where = "" if line is None else f" (its line {line})"
         message = f"the chat template is no Jinja{where}: {error}"
         raise RecipeError([Finding("chat_template", message, "mend it, or use another template")]) from None
-
-
-def _says_more(message: Message) -> bool:
-    """Whether there is anything of which a template might leave something out."""
-    return has_own_text(message) or (message.content is not None and "</think>" in message.content)
 
 
 def _loses_reasoning(message: Message, number: int, found: Found) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+from axo.data.source import expanded, title
+
+if TYPE_CHECKING:
+    from axo.recipe.data import DatasetEntry
 
 DESCRIPTION = "axo.json"
 """File of a store that holds its reports."""
@@ -74,13 +78,11 @@ class SetReport:
         return self.tokens_lost / read if read else 0.0
 
 
-def set_names(store: Path) -> tuple[str, ...]:
-    """What the data sets of a store are called in metrics, by their number; () where the store does not say."""
-    try:
-        reports = json.loads((store / DESCRIPTION).read_text(encoding="utf-8"))["reports"]
-        return names_of([report["path"] for report in reports])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ()
+def set_names(entries: Iterable[DatasetEntry]) -> tuple[str, ...]:
+    """What data sets are called in metrics, by their number in a store that is made of these entries.
+
+    A store itself may have been made of equal data under other names."""
+    return names_of([title(one) for entry in entries for one in expanded(entry)])
 
 
 def names_of(paths: Sequence[str]) -> tuple[str, ...]:

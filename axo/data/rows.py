@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from axo.data.json_text import JsonFault, decode
 from axo.errors import DataError
 from axo.registry.registry import did_you_mean
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     values: dict[str, Any]
     file: str
     line: int

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +22,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from axo.data.report import DESCRIPTION
+from axo.data.sample import Sample, SampleBatch, batch_of, plain_weights
 from axo.errors import DataError
-from axo.types import IGNORE_INDEX
-
-if TYPE_CHECKING:
-    from axo.data.sample import Sample
 
 _DATA = "data-00000-of-00001.arrow"
 _INDEX = "index.safetensors"
@@ -132,24 +129,26 @@ class StoreWriter:
         self._open()
         self._index: dict[str, list[np.ndarray]] = {name: [] for name in _INDEX_TYPES}
 
-    def append(self, samples: Sequence[Sample], *, dataset: int = 0, sides: Sequence[int] | None = None) -> None:
+    def append(
+        self, samples: Sequence[Sample] | SampleBatch, *, dataset: int = 0, sides: Sequence[int] | None = None
+    ) -> None:
         """Write the samples of a data set as one record batch; `sides` are numbers of SIDES."""
         if not samples:
             return
-        if self._schema is _SCHEMA and any(sample.weights is not None for sample in samples):
+        batch = samples if isinstance(samples, SampleBatch) else batch_of(samples)
+        if self._schema is _SCHEMA and batch.weights is not None:
             self._begin_weights()
-        lengths = np.array([len(sample.ids) for sample in samples], dtype=np.int32)
-        offsets = _as_arrow(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int32))
-        values = [[sample.ids for sample in samples], [sample.labels for sample in samples]]
+        offsets = _as_arrow(np.concatenate([[0], np.cumsum(batch.lengths, dtype=np.int64)]).astype(np.int32))
+        values = [batch.ids, batch.labels]
         if self._schema is _WEIGHTED_SCHEMA:
-            values.append([_weights_of(sample) for sample in samples])
-        columns = [pa.ListArray.from_arrays(offsets, _as_arrow(np.concatenate(column))) for column in values]
+            values.append(plain_weights(batch.labels) if batch.weights is None else batch.weights)
+        columns = [pa.ListArray.from_arrays(offsets, _as_arrow(column)) for column in values]
         self._stream.write_batch(pa.record_batch(columns, schema=self._schema))
         index = {
-            "lengths": lengths,
-            "trained": [count_trained(sample.labels) for sample in samples],
-            "sets": [dataset] * len(samples),
-            "sides": sides or [0] * len(samples),
+            "lengths": batch.lengths,
+            "trained": batch.trained,
+            "sets": [dataset] * len(batch),
+            "sides": sides or [0] * len(batch),
         }
         for name, column in index.items():
             self._index[name].append(np.array(column, dtype=_INDEX_TYPES[name]))
@@ -182,7 +181,7 @@ class StoreWriter:
         with pa.memory_map(str(former)) as file:
             for batch in pa.ipc.open_stream(file):
                 labels = batch.column(1)
-                ones = (_as_numpy(labels.values, np.int32) != IGNORE_INDEX).astype(np.float32)
+                ones = plain_weights(_as_numpy(labels.values, np.int32))
                 weights = pa.ListArray.from_arrays(labels.offsets, _as_arrow(ones))
                 self._stream.write_batch(pa.record_batch([*batch.columns, weights], schema=self._schema))
         former.unlink()
@@ -205,11 +204,6 @@ def move_into_place(folder: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def count_trained(labels: np.ndarray) -> int:
-    """Targets that are trained: the first token of a sample is never one."""
-    return int(np.count_nonzero(labels[1:] != IGNORE_INDEX))
-
-
 _INDEX_TYPES = {"lengths": np.int32, "trained": np.int32, "sets": np.int16, "sides": np.int8}
 
 
@@ -224,12 +218,6 @@ def _as_arrow(values: np.ndarray) -> pa.Array:
     """The same numbers, not copied."""
     kind = pa.float32() if values.dtype == np.float32 else pa.int32()
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
-
-
-def _weights_of(sample: Sample) -> np.ndarray:
-    if sample.weights is not None:
-        return sample.weights
-    return (sample.labels != IGNORE_INDEX).astype(np.float32)
 
 
 def _dataset_files(name: str, schema: pa.Schema) -> tuple[tuple[str, dict[str, Any]], ...]:

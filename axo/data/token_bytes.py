@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 SPACE = "▁"
 """What SentencePiece writes for a space (U+2581)."""
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
+_AT_ONCE = 1 << 16
+"""Tokens that are located at once, about."""
 KEEPS_SPACES = {"NFC", "NFD", "ByteLevel", "Split", "Digits", "Punctuation"}
 """Normalizers and pre-tokenizers that add no space and take none."""
 
@@ -37,6 +40,10 @@ class TokenBytes:
     """(V,) int64: where the bytes of a token begin in `blob`."""
     size: np.ndarray
     """(V,) int64: how many there are."""
+    characters: np.ndarray
+    """(V,) int64: how many characters begin in them."""
+    inside: np.ndarray
+    """(V,) bool: tokens that begin inside a character."""
     added: np.ndarray
     """(V,) bool: tokens that are cut out of a text before it is normalised."""
     prefix: str
@@ -50,24 +57,45 @@ class TokenBytes:
         whatever the tokenizer does inside. A character of several tokens belongs to each of them, and so does the
         first character to a token that holds only the space in front of it.
         """
-        encoded = [text.encode() for text in texts]
-        first, size = self.first[ids], self.size[ids]
+        # Parts of a batch are worked on one by one: arrays of all of it would be given back and asked for each time.
+        cuts = [0, *np.searchsorted(bounds, range(_AT_ONCE, len(ids), _AT_ONCE)).tolist(), len(texts)]
+        parts = [
+            self._locate(texts[begin:end], ids[bounds[begin] : bounds[end]], bounds[begin : end + 1] - bounds[begin])
+            for begin, end in pairwise(cuts)
+        ]
+        return Located(
+            np.concatenate([part.starts for part in parts]),
+            np.concatenate([part.ends for part in parts]),
+            np.concatenate([part.exact for part in parts]),
+        )
+
+    def _locate(self, texts: Sequence[str], ids: np.ndarray, bounds: np.ndarray) -> Located:
+        first, size, characters = self.first[ids], self.size[ids], self.characters[ids]
         if self.prefix:
             dropped = self._with_prefix(texts, ids, bounds) & (size > 0)
-            first, size = first + dropped, size - dropped
-        ends = np.cumsum(size)
-        starts = ends - size
-        produced = self._bytes(first, starts, size)
-        begins = np.concatenate(([0], ends))[bounds]
-        exact = _equal(produced, begins, encoded)
-        if len(produced) and produced.max() >= 0x80:
-            starts, ends, begins = _characters(produced, starts, ends, begins)
-        offset = np.repeat(begins[:-1], np.diff(bounds))
-        return Located(starts - offset, np.maximum(ends, starts + 1) - offset, exact)
+            first, size, characters = first + dropped, size - dropped, characters - dropped
+        exact = self._spelled(texts, first, size, bounds)
+        ends = np.cumsum(characters)
+        offset = np.repeat(np.concatenate(([0], ends))[bounds[:-1]], np.diff(bounds))
+        ends -= offset
+        starts = ends - characters - self.inside[ids]
+        return Located(starts, np.maximum(ends, starts + 1), exact)
 
-    def _bytes(self, first: np.ndarray, starts: np.ndarray, size: np.ndarray) -> np.ndarray:
-        """(B,) uint8: the bytes of the tokens, one after the other."""
-        take = np.repeat(first - starts, size)
+    def _spelled(self, texts: Sequence[str], first: np.ndarray, size: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """(texts,) bool: whether the bytes of the tokens of each text are its own."""
+        produced = self._bytes(first, size).tobytes()
+        encoded = [text.encode() for text in texts]
+        begins = np.concatenate(([0], np.cumsum(size)))[bounds]
+        equal = np.diff(begins) == np.fromiter(map(len, encoded), np.int64, len(encoded))
+        if equal.all() and produced == b"".join(encoded):
+            return equal
+        for i in np.flatnonzero(equal):
+            equal[i] = produced[begins[i] : begins[i + 1]] == encoded[i]
+        return equal
+
+    def _bytes(self, first: np.ndarray, size: np.ndarray) -> np.ndarray:
+        """(B,) uint8: the bytes of some tokens, one after the other."""
+        take = np.repeat(first - (np.cumsum(size) - size), size)
         take += np.arange(len(take))
         return self.blob[take]
 
@@ -151,27 +179,11 @@ def _table(vocab: dict[str, int], added: dict[int, Any], read: Any, prefix: str)
     lengths = np.fromiter(map(len, pieces), np.int64, size)
     is_added = np.zeros(size, dtype=bool)
     is_added[list(added)] = True
+    ends = np.cumsum(lengths)
     # One byte more: a token without bytes begins somewhere too.
     blob = np.frombuffer(b"".join(pieces) + b"\0", dtype=np.uint8)
-    return TokenBytes(blob, np.cumsum(lengths) - lengths, lengths, is_added, prefix)
-
-
-def _equal(produced: np.ndarray, begins: np.ndarray, encoded: list[bytes]) -> np.ndarray:
-    """(texts,) bool: whether the bytes from begins[i] to begins[i+1] are those of text i."""
-    given = np.fromiter(map(len, encoded), np.int64, len(encoded))
-    equal = np.diff(begins) == given
-    if equal.all() and produced.tobytes() == b"".join(encoded):
-        return equal
-    for i in np.flatnonzero(equal):
-        equal[i] = produced[begins[i] : begins[i + 1]].tobytes() == encoded[i]
-    return equal
-
-
-def _characters(produced: np.ndarray, starts: np.ndarray, ends: np.ndarray, begins: np.ndarray) -> Iterator[np.ndarray]:
-    """Places in bytes of UTF-8 as places in characters; a place inside a character is that of the character."""
-    before = np.zeros(len(produced) + 1, dtype=np.int64)
-    """Characters that begin before a byte."""
-    np.cumsum((produced & 0xC0) != 0x80, out=before[1:])
-    yield before[np.minimum(starts + 1, len(produced))] - 1
-    yield before[ends]
-    yield before[begins]
+    goes_on = (blob & 0xC0) == 0x80
+    before = np.concatenate(([0], np.cumsum(~goes_on)))
+    first = ends - lengths
+    inside = goes_on[first] & (lengths > 0)
+    return TokenBytes(blob, first, lengths, before[ends] - before[first], inside, is_added, prefix)

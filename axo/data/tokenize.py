@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
 
 from axo.data.assemble import find_ends, of_joined, of_segments, of_steps, of_tokens
 from axo.data.encode import Encoded, Encoder
+from axo.data.mask import Turn
 from axo.data.messages import Segments, Steps, Tokens
 from axo.data.positions import Positions, covered
 from axo.data.render import Rendered
-from axo.data.sample import Sample, TurnTokens
+from axo.data.sample import Sample, Turns
 from axo.types import IGNORE_INDEX
 
 Item = Rendered | Segments | Tokens | Steps
@@ -38,28 +40,25 @@ class Tokenizing:
         Rendered text keeps exactly the special tokens that its template wrote. A token is trained if it holds any
         trained character, and, in a span that asks for whole tokens, if it lies inside.
         """
-        texts = [text for item in items for text in texts_of(item)]
-        encoded = self._encoder.encode(texts)
+        texts = [texts_of(item) for item in items]
+        encoded = self._encoder.encode([*chain.from_iterable(texts)])
+        places = [0, *accumulate(map(len, texts))]
+        rendered = _of_rendered(items, places, encoded, [*chain.from_iterable(texts)])
         ends = find_ends(items, self._tokenizer)
         result = Tokenized([])
-        rendered = _of_rendered(items, encoded, texts)
-        at = 0
-        for item in items:
-            count = len(texts_of(item))
-            parts = [encoded.ids[encoded.bounds[n] : encoded.bounds[n + 1]] for n in range(at, at + count)]
-            at += count
+        for item, (first, last) in zip(items, pairwise(places), strict=True):
             match item:
                 case Rendered():
-                    result.samples.append(next(rendered))
+                    sample = next(rendered)
                 case Segments(joined=True):
-                    begin, end = int(encoded.bounds[at - 1]), int(encoded.bounds[at])
-                    result.samples.append(of_joined(item, encoded, slice(begin, end), ends))
+                    sample = of_joined(item, encoded, slice(*encoded.bounds[[first, last]].tolist()), ends)
                 case Segments():
-                    result.samples.append(of_segments(item, parts, ends))
+                    sample = of_segments(item, encoded.parts(first, last), ends)
                 case Tokens():
-                    result.samples.append(of_tokens(item))
+                    sample = of_tokens(item)
                 case Steps():
-                    result.samples.append(of_steps(item, parts, ends))
+                    sample = of_steps(item, encoded.parts(first, last), ends)
+            result.samples.append(sample)
         return result
 
 
@@ -76,64 +75,67 @@ def texts_of(item: Item) -> list[str]:
             return [item.prompt, *(text for text, _ in item.steps), item.separator]
 
 
-def _of_rendered(items: Sequence[Item], encoded: Encoded, texts: Sequence[str]) -> Iterator[Sample]:
-    """The samples of the rendered items: positions of all of them are looked up at once."""
-    found = Positions(encoded, texts)
-    numbers: list[int] = []
-    at = 0
-    for item in items:
-        if isinstance(item, Rendered):
-            numbers.append(at)
-        at += len(texts_of(item))
+def _of_rendered(
+    items: Sequence[Item], places: Sequence[int], encoded: Encoded, texts: Sequence[str]
+) -> Iterator[Sample]:
+    """The samples of the rendered items: positions of all of them are looked up at once.
+
+    `places`: the text of the batch that each item begins with, and their number.
+    """
     rendered = [item for item in items if isinstance(item, Rendered)]
-    owners = [number for number, item in zip(numbers, rendered, strict=True) for _ in item.spans]
-    spans = [span for item in rendered for span in item.spans]
-    first, last = found.tokens(owners, spans)
-    trained = covered(first, last, len(encoded.ids))
-    straddling = found.straddling(owners, spans)
-    weights = None
-    if any(span.weight != 1.0 for span in spans):
-        weights = np.zeros(len(encoded.ids), dtype=np.float32)
-        for begin, end, span in zip(first.tolist(), last.tolist(), spans, strict=True):
-            np.maximum(weights[begin:end], span.weight, out=weights[begin:end])
+    if not rendered:
+        return
+    owners = np.array([place for item, place in zip(items, places[:-1], strict=True) if isinstance(item, Rendered)])
+    found = Positions(encoded, texts)
+    trained, weights, straddling = _trained(rendered, owners, found, len(encoded.ids))
     labels = np.where(trained, encoded.ids, np.int32(IGNORE_INDEX)).astype(np.int32, copy=False)
-    for number, turns in zip(numbers, _turns(rendered, numbers, found, encoded), strict=True):
-        begin, end = int(encoded.bounds[number]), int(encoded.bounds[number + 1])
-        crossing = int(np.searchsorted(straddling, end) - np.searchsorted(straddling, begin))
+    crossing = np.diff(np.searchsorted(straddling, encoded.bounds))[owners].tolist()
+    turns = _turns(rendered, owners, found, encoded.bounds[owners])
+    bounds = zip(encoded.bounds[owners].tolist(), encoded.bounds[owners + 1].tolist(), strict=True)
+    for (begin, end), straddles, said in zip(bounds, crossing, turns, strict=True):
         own = None if weights is None else weights[begin:end]
         if own is not None and np.array_equal(own, trained[begin:end]):
             own = None
-        yield Sample(encoded.ids[begin:end], labels[begin:end], crossing, own, turns=turns)
+        yield Sample(encoded.ids[begin:end], labels[begin:end], straddles, own, turns=said)
 
 
-def _turns(
-    items: Sequence[Rendered], numbers: Sequence[int], found: Positions, encoded: Encoded
-) -> list[list[TurnTokens]]:
+def _trained(
+    items: Sequence[Rendered], owners: np.ndarray, found: Positions, count: int
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    """Of all `count` tokens of the batch: which are trained, how much each counts (None: 1), and which straddle."""
+    spans = [span for item in items for span in item.spans]
+    bounds = np.array([span[:2] for span in spans], dtype=np.int64).reshape(-1, 2)
+    characters = found.characters(np.repeat(owners, [len(item.spans) for item in items]), bounds)
+    tokens = found.holding(characters)
+    if any(span.whole for span in spans):
+        whole = np.array([[span.whole] for span in spans])
+        tokens = np.where(whole, found.inside(characters), tokens)
+    weights = None
+    if any(span.weight != 1.0 for span in spans):
+        weights = np.zeros(count, dtype=np.float32)
+        for (begin, end), span in zip(tokens.tolist(), spans, strict=True):
+            np.maximum(weights[begin:end], span.weight, out=weights[begin:end])
+    return covered(tokens, count), weights, found.straddling(characters)
+
+
+def _turns(items: Sequence[Rendered], owners: np.ndarray, found: Positions, begins: np.ndarray) -> Iterator[Turns]:
     """The tokens of each item's turns, counted within its own sample."""
-    owners: list[int] = []
-    bounds: list[tuple[int, int]] = []
-    for number, item in zip(numbers, items, strict=True):
-        for turn in item.turns:
-            if turn is not None:
-                before = len(bounds)
-                bounds.append((turn.start, turn.end))
-                bounds += [end for end in turn.ends if end]
-                owners += [number] * (len(bounds) - before)
-    firsts, lasts = found.holding(owners, bounds)
-    pairs = iter(zip(firsts.tolist(), lasts.tolist(), strict=True))
-    result: list[list[TurnTokens]] = []
-    for number, item in zip(numbers, items, strict=True):
-        begin, own = int(encoded.bounds[number]), []
-        for role, turn in zip(item.roles, item.turns, strict=True):
-            if turn is not None:
-                first, last = next(pairs)
-                ends = []
-                behind = last
-                for end in turn.ends:
-                    if end:
-                        start, stop = next(pairs)
-                        ends.append((start - begin, stop - begin))
-                        behind = max(behind, stop)
-                own.append(TurnTokens(role, first - begin, behind - begin, last - begin, ends))
-        result.append(own)
-    return result
+    own = [[turn for turn in item.turns if turn is not None] for item in items]
+    counts = [len(turns) for turns in own]
+    bounds = _bounds([turn for turns in own for turn in turns])
+    characters = found.characters(np.repeat(owners, counts), bounds)
+    tokens = found.holding(characters) - np.repeat(begins, counts)[:, None, None]
+    for item, (first, last) in zip(items, pairwise([0, *accumulate(counts)]), strict=True):
+        roles = [role for role, turn in zip(item.roles, item.turns, strict=True) if turn is not None]
+        yield Turns(roles, tokens[first:last])
+
+
+def _bounds(turns: Sequence[Turn]) -> np.ndarray:
+    """(turns, 1 + kinds, 2) int64: the characters of each turn's own text and of every kind of end-of-turn."""
+    kinds = max((len(turn.ends) for turn in turns), default=0)
+    padded = ((turn[:2], *turn.ends, *[None] * (kinds - len(turn.ends))) for turn in turns)
+    numbers = chain.from_iterable(bound or _NOWHERE for bounds in padded for bound in bounds)
+    return np.fromiter(numbers, dtype=np.int64).reshape(-1, 1 + kinds, 2)
+
+
+_NOWHERE = (0, 0)

@@ -1,18 +1,19 @@
 """Finds the messages of a conversation in what a chat template wrote of it.
 
 Where each turn stands is learnt from a skeleton (data/skeleton.py) that conversations of the same shape share. A
-conversation that its skeleton does not explain is rendered again with one message exchanged at a time: what differs is
-that message (data/locate.py).
+conversation that its skeleton does not explain is rendered again with messages exchanged for marks: what differs is
+theirs (data/exchange.py: many at once; data/locate.py: one).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from axo.data.locate import Locator, Range, crosses, has_own_text, with_places
+from axo.data.exchange import plain_of, written_of
+from axo.data.locate import Locator, Range, calls_tools, has_own_text, with_places
 from axo.data.mask import MaskOptions, Turn
 from axo.data.messages import Conversation, Message
 from axo.data.outline import make_outline
@@ -23,25 +24,30 @@ _CACHED_SKELETONS = 1024
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where the messages of a conversation stand in its text."""
+class Located:
+    """Where the messages of one conversation stand in its text; `Filled` says the same of one with a skeleton."""
 
-    text: str
-    located: Sequence[Turn | None]
-    """Turns that were looked for in this text; those of a skeleton are known from it."""
+    locator: Locator
+    turns: Sequence[Turn | None]
     begins: Sequence[tuple[int, int]]
     """(character, message) where further texts of messages begin."""
-    writes: Callable[[int, Field], bool]
-    """Whether the template writes that text of that message."""
-    skeleton: Skeleton | None = None
-    filled: Filled | None = None
-    """How the skeleton's anchors stand in this text."""
 
     @property
-    def turns(self) -> Sequence[Turn | None]:
-        if self.skeleton is None or self.filled is None:
-            return self.located
-        return self.skeleton.turns_in(self.filled)
+    def text(self) -> str:
+        return self.locator.text
+
+    def writes(self, number: int, field: Field) -> bool:
+        """Whether the template writes that text of a message; a content only as far as its thought goes."""
+        message, turn, text = self.locator.conversation.messages[number], self.turns[number], self.text
+        written = text if turn is None else text[turn.start : turn.end]
+        if field == "reasoning":
+            found = self.locator.writes_reasoning(number) if message.reasoning else False
+            return (message.reasoning or "").strip() in written if found is None else found
+        thought = thought_in_content(message)
+        return written.count(thought) >= (message.content or "").count(thought)
+
+
+Found = Filled | Located
 
 
 class TurnFinder:
@@ -58,36 +64,21 @@ class TurnFinder:
         """Where the messages of `conversation` stand in `text`, which the writer wrote of it."""
         skeleton = self._skeleton(conversation)
         if skeleton is not None:
-            filled = skeleton.fill(_texts(conversation.messages))
+            filled = skeleton.fill(conversation.messages)
             if filled.text == text:
-                places = {(place.message, place.field) for place in skeleton.places}
-                writes = lambda number, field: (number, field) in places  # noqa: E731
-                return Found(text, (), filled.begins, writes, skeleton, filled)
+                return filled
         self.fallbacks += 1
         return self._located(conversation, text)
 
-    def _located(self, conversation: Conversation, text: str) -> Found:
+    def _located(self, conversation: Conversation, text: str) -> Located:
         """The turns of a conversation by itself."""
-        messages = conversation.messages
         locator = Locator(self._writer, conversation, text)
-        written = {number: locator.written(number) for number in range(len(messages))}
-        turns = self._generated(conversation, text)
-        for number, message in enumerate(messages):
-            if number in turns:
-                continue
-            others = written | {at: [(turn.start, turn.end)] for at, turn in turns.items() if turn}
-            turns[number] = None
-            if len(written[number]) == 1 and not has_own_text(message):
-                turns[number] = Turn(*written[number][0])
-            elif message.role == "assistant" or has_own_text(message):
-                turns[number] = locator.by_generation(number, others)
-            if turns[number] is None and not has_own_text(message) and len(written[number]) < 2:
-                turns[number] = locator.by_insertion(number)
-        ordered = _apart([turns[number] for number in range(len(messages))])
-        placed = [turn and with_places(turn, number, locator, written[number]) for number, turn in enumerate(ordered)]
+        written = written_of(locator, range(len(conversation.messages)))
+        ordered = _apart(_turns(locator, self._generated(conversation, text), written))
+        placed = _placed(ordered, locator, written)
         begins = [(start, number) for number, ranges in written.items() for start, _ in ranges]
         begins += self._unknown(locator, placed, written)
-        return Found(text, placed, begins, lambda number, field: _is_written(locator, placed, number, field))
+        return Located(locator, placed, begins)
 
     def _generated(self, conversation: Conversation, text: str) -> dict[int, Turn | None]:
         """The assistant's turns as `generation` blocks, where the template has one for each."""
@@ -134,11 +125,18 @@ class TurnFinder:
                 return None
             whole |= _owners(found[1], learnt, messages)
         locator = Locator(self._writer, marked, text)
-        for number, message in enumerate(messages):
-            twice = sum(place.message == number and place.field == "content" for place in learnt.places) > 1
-            if number not in whole and (has_own_text(message) or (twice and message.role == "assistant")):
-                others = learnt.ranges() | {at: [(turn.start, turn.end)] for at, turn in whole.items() if turn}
-                whole[number] = locator.by_generation(number, others)
+        spoken = [
+            number
+            for number, message in enumerate(messages)
+            if number not in whole
+            and (has_own_text(message) or (message.role == "assistant" and learnt.repeats(number)))
+        ]
+        plain = plain_of(locator, spoken)
+        others = learnt.ranges() | {at: [(turn.start, turn.end)] for at, turn in whole.items() if turn}
+        for number in spoken:
+            turn = whole[number] = locator.by_generation(number, others, plain.get(number))
+            if turn is not None:
+                others[number] = [(turn.start, turn.end)]
         anchors = [learnt.place(number, "content") for number in range(len(messages))]
         for number, turn in whole.items():
             anchors[number] = None if turn is None else learnt.anchors(turn.start, turn.end)
@@ -150,6 +148,34 @@ class TurnFinder:
         return learnt.skeleton(anchors, make_outline(learnt, text, turns, messages, self._mask))
 
 
+def _turns(
+    locator: Locator, known: Mapping[int, Turn | None], written: Mapping[int, Sequence[Range]]
+) -> list[Turn | None]:
+    """The turn of each message: one that is known, else the one place of its content, else what the model begins."""
+    messages = locator.conversation.messages
+    once = {at for at, ranges in written.items() if len(ranges) == 1 and not has_own_text(messages[at])}
+    spoken = {
+        number
+        for number, message in enumerate(messages)
+        if number not in known and number not in once and (message.role == "assistant" or has_own_text(message))
+    }
+    plain = plain_of(locator, sorted(spoken))
+    others = {**written, **{at: [(turn.start, turn.end)] for at, turn in known.items() if turn}}
+    turns: list[Turn | None] = []
+    for number, message in enumerate(messages):
+        turn = known.get(number)
+        if number not in known:
+            turn = Turn(*written[number][0]) if number in once else None
+            if number in spoken:
+                turn = locator.by_generation(number, others, plain.get(number))
+            if turn is None and not has_own_text(message) and len(written[number]) < 2:
+                turn = locator.by_insertion(number)
+        if turn is not None:
+            others[number] = [(turn.start, turn.end)]
+        turns.append(turn)
+    return turns
+
+
 def thought_in_content(message: Message) -> str:
     """The chain of thought that stands in the content."""
     content = message.content or ""
@@ -158,33 +184,25 @@ def thought_in_content(message: Message) -> str:
     return content.partition("</think>")[0].rpartition("<think>")[2].strip()
 
 
-def _texts(messages: Sequence[Message]) -> dict[tuple[int, Field], str]:
-    texts: dict[tuple[int, Field], str] = {}
-    for number, message in enumerate(messages):
-        texts[number, "content"] = message.content or ""
-        texts[number, "reasoning"] = message.reasoning or ""
-    return texts
-
-
 def _marked(message: Message, number: int) -> Message:
     if not _is_bare(message):
-        message = replace(message, content=padded_mark(number))
-    return replace(message, reasoning=padded_mark(number, "reasoning")) if message.reasoning else message
+        message = message._replace(content=padded_mark(number))
+    return message._replace(reasoning=padded_mark(number, "reasoning")) if message.reasoning else message
 
 
 def _is_bare(message: Message) -> bool:
     """Whether it has nothing but calls, which templates write otherwise than behind a content."""
-    return message.content is None or (not message.content.strip() and has_own_text(replace(message, reasoning=None)))
+    return message.content is None or (not message.content.strip() and calls_tools(message))
 
 
 def _shape(conversation: Conversation) -> Any:
     """What a skeleton depends on: everything but contents and chains of thought."""
     messages = conversation.messages
-    roles = tuple(message.role for message in messages)
-    thoughts = tuple(message.reasoning if not message.reasoning else True for message in messages)
-    if conversation.tools is None and not any(message.extra or message.content is None for message in messages):
+    roles = tuple([message.role for message in messages])
+    thoughts = tuple([message.reasoning and True for message in messages])
+    if conversation.tools is None and not [1 for message in messages if message.extra or message.content is None]:
         return roles, thoughts
-    rest = [(message.content if _is_bare(message) else True, message.extra) for message in messages]
+    rest = [(message.content if _is_bare(message) else True, dict(message.extra)) for message in messages]
     return roles, thoughts, json.dumps([conversation.tools, rest], default=repr)
 
 
@@ -211,25 +229,30 @@ def _positions(learnt: Learnt, anchors: tuple[Anchor, Anchor] | None) -> Turn | 
     return None if anchors is None else Turn(learnt.position(anchors[0]), learnt.position(anchors[1]))
 
 
-def _apart(turns: Sequence[Turn | None]) -> list[Turn | None]:
-    """Without those that share characters: where one of them stands is not known."""
+def _placed(
+    turns: Sequence[Turn | None], locator: Locator, written: Mapping[int, Sequence[Range]]
+) -> list[Turn | None]:
+    """The turns with where their texts stand in them."""
+    messages = locator.conversation.messages
+    thinking = [
+        number
+        for number, (turn, message) in enumerate(zip(turns, messages, strict=True))
+        if turn and message.reasoning and locator.writes_reasoning(number) is not False
+    ]
+    thoughts = written_of(locator, thinking, "reasoning")
     return [
-        None
-        if turn
-        and any(
-            other and other is not turn and crosses((turn.start, turn.end), (other.start, other.end)) for other in turns
-        )
-        else turn
-        for turn in turns
+        turn and with_places(turn, number, locator, written[number], thoughts.get(number))
+        for number, turn in enumerate(turns)
     ]
 
 
-def _is_written(locator: Locator, turns: Sequence[Turn | None], number: int, field: Field) -> bool:
-    """Whether the template writes that text of a message; a content only as far as its thought goes."""
-    message, turn = locator.conversation.messages[number], turns[number]
-    text = locator.text if turn is None else locator.text[turn.start : turn.end]
-    if field == "reasoning":
-        written = locator.writes_reasoning(number) if message.reasoning else False
-        return (message.reasoning or "").strip() in text if written is None else written
-    thought = thought_in_content(message)
-    return text.count(thought) >= (message.content or "").count(thought)
+def _apart(turns: Sequence[Turn | None]) -> list[Turn | None]:
+    """Without those that share characters: where one of them stands is not known."""
+    crossing: set[int] = set()
+    reach, farthest = 0, -1  # how far the turns before go, and which of them goes there
+    for start, end, number in sorted((turn.start, turn.end, number) for number, turn in enumerate(turns) if turn):
+        if start < reach:
+            crossing |= {number, farthest}
+        if end > reach:
+            reach, farthest = end, number
+    return [None if number in crossing else turn for number, turn in enumerate(turns)]

@@ -32,7 +32,7 @@ class Writer:
         """The text of a conversation. DataError where the template refuses it or fails."""
         try:
             return self.template.render(
-                [self.template_input(message) for message in messages],
+                self._inputs(messages),
                 tools=tools,
                 add_generation_prompt=add_generation_prompt,
                 variables=self._variables,
@@ -52,13 +52,6 @@ class Writer:
             return self.write(messages, tools, **options)
         except DataError:
             return None
-
-    def template_input(self, message: Message) -> dict[str, Any]:
-        """The message as this template takes it."""
-        said = message.as_template_input()
-        if self.takes_parts and message.content is not None:
-            said["content"] = [{"type": "text", "text": message.content}]
-        return said
 
     def blocks(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]] | None:
         """The text and where `generation` blocks stand in it, each without the end-of-turn text that it ends with."""
@@ -94,6 +87,15 @@ class Writer:
         rest = text[start:].lstrip()
         token = next((token for token in self.eot_tokens if rest.startswith(token)), "")
         return len(text) - len(rest) + len(token) if token else start
+
+    def _inputs(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """The messages as this template takes them."""
+        inputs = [message.as_template_input() for message in messages]
+        if self.takes_parts:
+            for said in inputs:
+                if "content" in said:
+                    said["content"] = [{"type": "text", "text": said["content"]}]
+        return inputs
 
     def _wants_parts(self) -> bool:
         """Whether the template writes contents only where they are lists of parts, as some that take images do."""

@@ -38,10 +38,8 @@ class DataSection(Section):
         NonNegativeInt | None, NoEffect("prepared data always has the same few files")
     ] = None
     """Files into which the prepared data is cut."""
-    dataset_num_proc: Annotated[
-        NonNegativeInt | None, NoEffect("texts are tokenised by all threads of one process")
-    ] = None
-    """Processes that prepare data."""
+    dataset_num_proc: NonNegativeInt | None = None
+    """Processes that prepare data, on Linux; unset: the CPUs that there are, 16 at most."""
     dataset_keep_in_memory: Annotated[
         bool | None, NoEffect("prepared data is written as it comes and mapped from disk")
     ] = None

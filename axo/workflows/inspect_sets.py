@@ -108,13 +108,13 @@ def _sections(recipe: Recipe) -> Iterator[tuple[str, Sequence[DatasetEntry], Dat
 def _counted(one: DataSet, tokenizer: Any) -> SetCounts:
     """Rows that are wrong are left out."""
     seen = RowFilter() if one.data.dataset_exact_deduplication else None
-    work = SetWork(one.preparation, data=one.data, tokenizer=tokenizer, rows=seen)
+    work = SetWork(one.preparation, data=one.data, tokenizer=tokenizer, rows=seen, tolerant=True)
     hashes: list[int] = []
     lengths: list[int] = []
     faults: list[DataError] = []
-    for samples, _ in work.samples(one.rows(), tell=faults.append):
-        lengths += [len(sample.ids) for sample in samples]
-        hashes += [xxhash.xxh3_64_intdigest(sample.ids.tobytes()) for sample in samples]
+    for batch in work.samples(one.rows(), tell=faults.append):
+        lengths += batch.lengths.tolist()
+        hashes += [xxhash.xxh3_64_intdigest(sample.ids.tobytes()) for sample in batch.samples()]
     repeats = len(hashes) - len(set(hashes))
     return SetCounts(work.counts(), np.array(lengths, dtype=np.int64), repeats, len(faults))
 

@@ -114,11 +114,17 @@ def prepared_root(recipe: Recipe) -> Path:
     return Path(recipe.data.dataset_prepared_path or DEFAULT_PREPARED)
 
 
+_NO_TOKEN = {"dataset_prepared_path", "dataset_num_proc", "expect"}
+"""Keys that say how and where data is prepared, not what it is."""
+
+
 def _said(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe may change a token, and a little more."""
     return as_json(
         {
-            "data": recipe.data.model_dump(mode="json", exclude={"dataset_prepared_path", "expect"}),
+            "data": recipe.data.model_dump(
+                mode="json", exclude={"dataset_prepared_path", "dataset_num_proc", "expect"}
+            ),
             "tokenizer": recipe.tokenizer.model_dump(mode="json"),
             "base_model": [recipe.model.base_model, recipe.model.revision_of_model],
             "seed": recipe.run.seed,

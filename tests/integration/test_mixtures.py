@@ -160,7 +160,7 @@ def test_too_many_lost_tokens_stop_the_run_before_training_and_the_data_stays(la
     assert lossy
     for one, report in zip(warned, lossy, strict=True):
         assert f"({report.tokens_dropped:,} of {report.tokens_read:,})" in one.effective
-        assert one.why.startswith(f"{report.samples_dropped_long} samples longer than sequence_len (60) dropped")
+        assert one.why.startswith(f"{report.samples_dropped_long} sample longer than sequence_len (60) dropped")
 
 
 def test_test_data_has_a_length_of_its_own_and_holds_no_row_of_the_training_data(lab: Any, entries: Any) -> None:

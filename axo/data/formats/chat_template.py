@@ -41,7 +41,7 @@ class ChatTemplate:
         if not isinstance(found, list) or not found:
             hint = self._reader.shape_hint()
             raise row.error(f"expected a list of messages, found {describe(found)}", hint, field=field)
-        return [self._reader.read(row, item, f"{field}[{number}]") for number, item in enumerate(found)]
+        return self._reader.read_all(row, found, field)
 
     def message(self, row: Row, field: str) -> Message:
         """The one message that stands in `field`."""

@@ -5,11 +5,12 @@ What the code may be and give is described in docs/data_formats.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from inspect import signature
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
+from axo.data.cache import content_key
 from axo.data.formats.chat_template import ChatTemplate
 from axo.data.formats.code_of_recipe import load_code, where
 from axo.data.formats.format import Setting
@@ -22,16 +23,17 @@ from axo.recipe.data import DatasetEntry
 
 _GIVES = 'expected {"messages": [...]}, {"segments": [...]} or {"input_ids": [...], "labels": [...]}'
 _SOURCE = frozenset(
-    "path name split revision data_files ds_type trust_remote_code shards shards_idx preprocess_shards weight "
-    "repeat skip".split()
+    "path name split revision data_files ds_type trust_remote_code shards shards_idx preprocess_shards".split()
 )
-"""Keys of an entry that say where rows come from and how often, not what they mean."""
+"""Keys of an entry that say where rows come from, not what they mean."""
+_UNSEEN = frozenset({"weight", "repeat", "skip"})
+"""Keys of axo's own that say how often rows are read: code never sees them."""
 _OF_MESSAGES = ("type", "roles", "drop_system_message", "split_thinking", "template_thinking_key")
 
 
 class CustomCode:
-    keys: ClassVar[tuple[str, ...]] = tuple(name for name in DatasetEntry.model_fields if name not in _SOURCE)
-    """All that the code may look at."""
+    keys: ClassVar[tuple[str, ...]] = tuple(name for name in DatasetEntry.model_fields if name not in _SOURCE | _UNSEEN)
+    """All that the code may look at; where it is shown `_SOURCE` too, that is in its fingerprint."""
     chat: ClassVar[bool | None] = None
 
     def __init__(self, entry: DatasetEntry, setting: Setting) -> None:
@@ -41,7 +43,7 @@ class CustomCode:
             finding = Finding("datasets.type", f"{entry.type!r} is code", "set allow_custom_code: true to run it")
             raise RecipeError([finding])
         self._code = load_code(entry.type)
-        self.fingerprint = self._code.fingerprint
+        self.fingerprint = content_key({"code": self._code.fingerprint, "entry": self._seen(entry, mode="json")})
         """Part of the cache key."""
         said = {key: getattr(entry, key) for key in _OF_MESSAGES if getattr(entry, key) is not None}
         messages = DatasetEntry.model_validate({"path": entry.path, **said})
@@ -85,9 +87,9 @@ class CustomCode:
     def _loaded(self, entry: DatasetEntry, setting: Setting) -> Callable[[dict[str, Any]], Any]:
         """What the code's `load` gives, called as Axolotl calls it."""
         cfg = SimpleNamespace(train_on_inputs=setting.train_on_inputs, sequence_len=setting.sequence_len)
-        options = {"ds_cfg": entry.model_dump(exclude_unset=True), "processor": None}
+        options = {"ds_cfg": self._seen(entry), "processor": None}
         try:
-            accepted = signature(self._code.function).parameters
+            accepted = _parameters(self._code.function)
             given = {key: value for key, value in options.items() if key in accepted}
             loaded = self._code.function(setting.tokenizer, cfg, **given)
         except AxoError:
@@ -102,8 +104,22 @@ class CustomCode:
             raise self._fault(f"gave {type(loaded).__name__}, which cannot read a row", hint)
         return read
 
+    def _seen(self, entry: DatasetEntry, *, mode: str = "python") -> dict[str, Any]:
+        """What the code is shown of the entry."""
+        if not self._code.loads or "ds_cfg" not in _parameters(self._code.function):
+            return {}
+        return entry.model_dump(mode=mode, exclude_unset=True, exclude=set(_UNSEEN))
+
     def _fault(self, message: str, hint: str) -> RecipeError:
         return RecipeError([Finding("datasets.type", f"{self._code.name} {message}", hint)])
+
+
+def _parameters(function: Callable[..., Any]) -> Collection[str]:
+    """() where the function does not say."""
+    try:
+        return signature(function).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def _plain(value: Any) -> Any:

@@ -90,7 +90,7 @@ def _present(message: dict[str, Any], names: tuple[str, ...]) -> str:
 def _as_its_turn(message: Message) -> Message:
     """The message with its parts of weight 1 trained as it is: they do not train a turn that is not."""
     details = tuple(replace(part, weight=None) if part.weight == 1 else part for part in message.details)
-    return replace(message, details=details)
+    return message._replace(details=details)
 
 
 def _with_texts(row: Row, item: Any, key: str, place: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -43,15 +43,40 @@ class MessageReader:
         flags = (entry.message_field_training, entry.message_field_training_detail, WEIGHT)
         self._taken = {*self.keys.values(), *flags, *self._thoughts} - {None}
         self._roles = role_names(entry)
-        self._plain_keys = {self.keys["role"], self.keys["content"]}
+        self._plain_keys = self.keys["role"], self.keys["content"]
         """Those of a message that says nothing but who speaks and what."""
+        self._knows_plain = len(set(self._plain_keys)) == 2 and not entry.split_thinking
+
+    def read_all(self, row: Row, items: Sequence[Any], place: str) -> list[Message]:
+        """The messages `items`, a list that stands at `place` of the row. DataError where one is wrong."""
+        plain = self._plain
+        return [plain(item) or self._read(row, item, f"{place}[{number}]") for number, item in enumerate(items)]
 
     def read(self, row: Row, item: Any, place: str) -> Message:
         """The message `item`, which stands at `place` of the row. DataError where it is wrong."""
-        if type(item) is dict and item.keys() == self._plain_keys and not self._entry.split_thinking:
-            role, content = item[self.keys["role"]], item[self.keys["content"]]
-            if isinstance(content, str) and isinstance(role, str) and role in self._roles:
-                return Message(self._roles[role], content)
+        return self._plain(item) or self._read(row, item, place)
+
+    def example(self, role: str, content: str) -> dict[str, Any]:
+        """A message under the entry's own names."""
+        names = (self._entry.roles or {}).get(role) or [role]
+        return {self.keys["role"]: names[0], self.keys["content"]: content}
+
+    def shape_hint(self) -> str:
+        role, content = self.keys["role"], self.keys["content"]
+        return f'a row is {{"{self._entry.field_messages}": [{{"{role}": "user", "{content}": "..."}}, ...]}}'
+
+    def _plain(self, item: Any) -> Message | None:
+        """The message, if it says nothing but who speaks and what, as most do."""
+        if type(item) is not dict or len(item) != 2 or not self._knows_plain:
+            return None
+        role_key, content_key = self._plain_keys
+        role, content = item.get(role_key), item.get(content_key)
+        if not isinstance(role, str) or not isinstance(content, str) or role not in self._roles:
+            return None
+        return Message(self._roles[role], content)
+
+    def _read(self, row: Row, item: Any, place: str) -> Message:
+        """The same of any message."""
         if not isinstance(item, dict):
             raise row.error(f"expected a message (an object), found {describe(item)}", self.shape_hint(), field=place)
         extra = {key: value for key, value in item.items() if key not in self._taken and value is not None}
@@ -81,15 +106,6 @@ class MessageReader:
             extra=extra,
         )
         return self._split(row, message, place) if self._entry.split_thinking and role == "assistant" else message
-
-    def example(self, role: str, content: str) -> dict[str, Any]:
-        """A message under the entry's own names."""
-        names = (self._entry.roles or {}).get(role) or [role]
-        return {self.keys["role"]: names[0], self.keys["content"]: content}
-
-    def shape_hint(self) -> str:
-        role, content = self.keys["role"], self.keys["content"]
-        return f'a row is {{"{self._entry.field_messages}": [{{"{role}": "user", "{content}": "..."}}, ...]}}'
 
     def _role(self, row: Row, item: dict[str, Any], role: Any, place: str) -> str:
         if not isinstance(role, str):
@@ -156,7 +172,7 @@ class MessageReader:
                 rest = content[content.find(closing) + len(closing) :].lstrip()
                 if all(mark in rest for mark in _SOLUTION):
                     rest = rest[rest.find(_SOLUTION[0]) + len(_SOLUTION[0]) : rest.find(_SOLUTION[1])].strip()
-                return replace(message, content=rest, reasoning=thought.strip())
+                return message._replace(content=rest, reasoning=thought.strip())
         return message
 
     def _no_text(self, row: Row, item: dict[str, Any], name: str, wanted: str, place: str) -> DataError:

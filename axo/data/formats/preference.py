@@ -100,4 +100,4 @@ def _answered(prompt: Conversation, answer: Sequence[Message]) -> Conversation:
 
 
 def _weighed(message: Message, weight: float) -> Message:
-    return replace(message, weight=weight, details=(), reasoning_details=())
+    return message._replace(weight=weight, details=(), reasoning_details=())

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import xxhash
+from safetensors.numpy import load_file
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Split
+from transformers import PreTrainedTokenizerFast
 
 from axo.data import cache
 from axo.data.cache import clear_leftovers, content_key, file_hashes, only_one, tokenizer_fingerprint
+from axo.data.prepare import prepare
+from axo.data.store import open_store
+from axo.data.templates import give_chat_template
+from axo.recipe.data import DataSection
+from axo.recipe.tokenizer import TokenizerSection
 
 
 def settle(path: Path, *, seconds_ago: int = 100) -> None:
@@ -145,3 +158,84 @@ def test_what_a_killed_process_left_is_removed_unless_another_is_at_it(tmp_path:
     with only_one(tmp_path / ".busy.lock"):
         clear_leftovers(tmp_path, ending=".draft")
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {".busy.draft", "whole"}
+
+
+def one_a_character() -> PreTrainedTokenizerFast:
+    """A tokenizer whose ids follow from this text alone, in whatever version of the library."""
+    known = ["<s>", "<|im_end|>", "<|im_start|>", "<unk>", "\n", "é", *map(chr, range(32, 127))]
+    backend = Tokenizer(WordLevel({text: number for number, text in enumerate(known)}, unk_token="<unk>"))
+    backend.pre_tokenizer = Split(Regex(r"[\s\S]"), "isolated")
+    backend.add_special_tokens(["<|im_start|>"])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="<|im_end|>", unk_token="<unk>", model_max_length=10**6
+    )
+
+
+TALK = [
+    {"role": "system", "content": "Be kind."},
+    {"role": "user", "content": " Hi\n"},
+    {"role": "assistant", "content": "Ho, café."},
+    {"role": "user", "content": "More?"},
+    {"role": "assistant", "content": "No.", "train": False},
+    {"role": "assistant", "content": "Yes!", "weight": 1},
+]
+SETS: tuple[tuple[dict[str, Any], list[dict[str, Any]]], ...] = (
+    ({"type": "chat_template"}, [{"messages": TALK}, {"messages": TALK[1:3]}]),
+    ({"type": "chat_template", "train_on_eos": "none", "roles_to_train": ["user"]}, [{"messages": TALK[:3]}]),
+    ({"type": "alpaca"}, [{"instruction": "Add.", "input": "1 2", "output": "3"}, {"instruction": "A", "output": ""}]),
+    ({"type": "completion"}, [{"text": "word " * n} for n in (1, 9, 99)]),
+    ({"type": "input_output"}, [{"segments": [{"text": "a", "label": False}, {"text": "bc", "weight": 0.5}]}]),
+    (
+        {"type": {"field_instruction": "q", "field_output": "a", "format": "Q: {instruction} A:"}},
+        [{"q": "?", "a": "!"}],
+    ),
+)
+PINNED = (2, "cfe220ae1aee9e13")
+"""FORMAT_VERSION, and what stands for the store that axo of this version makes of SETS."""
+
+
+def names_in(value: Any) -> Any:
+    """The keys of an object and of those in it."""
+    if isinstance(value, dict):
+        return {name: names_in(inner) for name, inner in sorted(value.items())}
+    return [names_in(value[0])] if isinstance(value, list) and value and isinstance(value[0], dict) else None
+
+
+def store_as_text(folder: Path) -> str:
+    """What a later run goes by: samples, arrays with their types, and the names of what the key is made of."""
+    store = open_store(folder)
+    every = np.arange(len(store))
+    columns = [store.ids(every), store.labels(every), store.weights(every)]
+    index = load_file(folder / "index.safetensors")
+    schema = pa.ipc.open_stream(pa.memory_map(str(next(folder.glob("*.arrow"))))).schema
+    description = json.loads((folder / "axo.json").read_text(encoding="utf-8"))
+    return json.dumps(
+        {
+            "samples": [[sample.tolist() for sample in column] for column in columns],
+            "columns": [[field.name, str(field.type.value_type)] for field in schema],
+            "index": {name: [str(array.dtype), array.tolist()] for name, array in sorted(index.items())},
+            "key": names_in(description["parts"]),
+        },
+        sort_keys=True,
+    )
+
+
+def test_a_store_of_another_content_has_another_format_version(tmp_path: Path, write_jsonl: Any) -> None:
+    paths = [write_jsonl(rows, f"{number}.jsonl") for number, (_, rows) in enumerate(SETS)]
+    entries = [{"path": str(path), **keys} for path, (keys, _) in zip(paths, SETS, strict=True)]
+    data = DataSection.model_validate(
+        {"datasets": entries, "sequence_len": 250, "excess_length_strategy": "truncate", "max_lost_tokens": 1}
+    )
+    prepared = prepare(
+        data.datasets,
+        data=data,
+        tokenizer_section=TokenizerSection(),
+        tokenizer=give_chat_template(one_a_character(), "chatml", None),
+        root=tmp_path / "prepared",
+    )
+    found = (cache.FORMAT_VERSION, xxhash.xxh3_64_hexdigest(store_as_text(prepared.path).encode()))
+    assert found == PINNED, (
+        "axo makes another store of the same rows than it made before, and would take stores of before for its own: "
+        f"raise FORMAT_VERSION in axo/data/cache.py, then set PINNED here to {found} with the new version. (Setting "
+        "PINNED is enough where FORMAT_VERSION was just raised, the key only got another part, or SETS was changed.)"
+    )

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
+from axo.data.preparation import make_preparation
+from axo.data.source import expanded
 from axo.data.store import open_store
 from axo.errors import DataError, RecipeError
+from axo.recipe.data import DataSection
+from axo.recipe.tokenizer import TokenizerSection
 from axo.types import IGNORE_INDEX
 
 E = "<|im_end|>"
@@ -196,3 +200,32 @@ def test_a_second_bos_is_refused_at_its_row(form: str, prepare_rows: Any) -> Non
     with pytest.raises(DataError, match="would begin with two beginning-of-sequence tokens \\('<s>'\\)") as refused:
         prepare_rows([good, bad], type=form, entry=entry)
     assert refused.value.line == 2
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ m.content }}<|eot_id|>", 'eot_tokens: ["<|eot_id|>"]'),
+        ("<|im_start|>{{ m.content }}", 'eot_tokens: ["<|im_start|>"]'),
+        ("{{ m.content }}[END]", "eot_tokens, and add it to the vocabulary"),
+    ],
+)
+def test_where_no_turn_ends_a_token_is_named_that_the_template_writes(
+    template: str, says: str, prepare_rows: Any
+) -> None:
+    whole = f"{{% for m in messages %}}{template}{{% endfor %}}"
+    with pytest.raises(DataError) as refused:
+        prepare_rows(ROWS, type="chat_template", entry={"chat_template_jinja": whole})
+    assert "no end of a turn would ever be trained" in refused.value.message
+    assert says in str(refused.value.hint)
+    assert ("<|im_end|>" in str(refused.value.hint)) is False
+
+
+def test_a_fault_of_one_data_set_among_several_says_which(tokenizer: Any) -> None:
+    entries = [{"path": "a", "type": "chat_template"}, {"path": "b", "type": "chat_template", "name": ["x", "y"]}]
+    entries[1] |= {"train_on_eos": "all", "train_on_eot": "none"}
+    data = DataSection.model_validate({"datasets": entries})
+    for entry in (data.datasets[1], *expanded(data.datasets[1])):
+        with pytest.raises(RecipeError) as refused:
+            make_preparation(entry, data=data, section=TokenizerSection(eot_tokens=[E]), tokenizer=tokenizer)
+        assert refused.value.findings[0].key == "datasets.1.train_on_eot"

@@ -27,6 +27,10 @@ CHAT = [
     {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}]},
     {"messages": [{"role": "user", "content": "a " * 60}, {"role": "assistant", "content": "b " * 60}]},
 ]
+WEIGHTED_CHAT = [
+    {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": f"b {n}", "weight": 0.5 * n}]}
+    for n in range(4)
+]
 ALPACA = [{"instruction": f"Add {n}.", "input": "" if n % 2 else "1", "output": "so " * n} for n in range(12)]
 TEXTS = [{"text": "word " * n} for n in (1, 3, 20, 64, 200)]
 SEGMENTS = [
@@ -211,6 +215,43 @@ def test_rows_are_written_in_several_batches(
         assert len(list(pa.ipc.open_stream(file))) == 3
     assert samples(open_store(apart.path)) == samples(open_store(together.path))
     assert apart.reports == together.reports
+
+
+@pytest.mark.parametrize("number", [2, 5])
+@pytest.mark.parametrize("deduplicated", [False, True])
+def test_several_processes_prepare_what_one_does(
+    number: int,
+    deduplicated: bool,
+    write_jsonl: Callable[..., Path],
+    tokenizer: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from axo.data.prepare import prepare
+    from axo.recipe.data import DataSection
+    from axo.recipe.tokenizer import TokenizerSection
+
+    monkeypatch.setattr(build, "_BATCH_ROWS", 2)
+    sets = {**SETS, "chat_template": ("chat_template", [*CHAT, *WEIGHTED_CHAT, *CHAT])}
+    entries = [{"path": str(write_jsonl(rows, f"{name}.jsonl")), "type": form} for name, (form, rows) in sets.items()]
+
+    def prepared(num_processes: int, root: str) -> Any:
+        section = DataSection.model_validate(
+            {"datasets": entries, "sequence_len": 200, "excess_length_strategy": "truncate",
+             "dataset_exact_deduplication": deduplicated, "dataset_num_proc": num_processes}
+        )  # fmt: skip
+        return prepare(
+            section.datasets, data=section, tokenizer_section=TokenizerSection(), tokenizer=tokenizer,
+            root=tmp_path / root,
+        )  # fmt: skip
+
+    alone, together = prepared(1, "alone"), prepared(number, "together")
+    assert together.key == alone.key
+    assert together.reports == alone.reports
+    assert together.reports[0].samples_dropped_duplicate == (3 if deduplicated else 0)
+    for file in ("data-00000-of-00001.arrow", "index.safetensors"):
+        assert (together.path / file).read_bytes() == (alone.path / file).read_bytes()
+    assert open_store(together.path).is_weighted
 
 
 # Refusals

@@ -23,9 +23,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from axo.data.mask import MaskOptions
 from axo.data.messages import Conversation, Message
 from axo.data.render import Renderer
-from axo.data.templates import template_names
+from axo.data.templates import resolve_chat_template, template_names
 
-OURS = Path(__file__).parents[3] / "axo" / "data" / "templates"
 GOLDENS = {
     path.stem: json.loads(path.read_text(encoding="utf-8"))
     for path in sorted((Path(__file__).parents[2] / "assets" / "chat_templates").glob("*.json"))
@@ -38,7 +37,7 @@ CASES = [
 
 
 def ours(name: str) -> str:
-    return (OURS / f"{name}.jinja").read_text(encoding="utf-8")
+    return resolve_chat_template(name, None, tokenizer=None)
 
 
 def written(template: str, case: dict[str, Any], variables: dict[str, Any]) -> str | None:

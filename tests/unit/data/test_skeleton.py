@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 
+from axo.data.exchange import divided
+from axo.data.jinja import ChatTemplate
 from axo.data.mask import MaskOptions
 from axo.data.messages import Conversation, Detail, Message
 from axo.data.render import Renderer
 from axo.data.skeleton import Learnt, Place, padded_mark
+from axo.data.templates import resolve_chat_template
 
 E = "<|im_end|>"
 HEAD = "{% for m in messages %}<|im_start|>{{ m.role }}\n"
 TAIL = "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 
-def texts(**contents: str) -> dict[Any, str]:
-    return {(int(name[1:]), "reasoning" if name[0] == "r" else "content"): text for name, text in contents.items()}
+def texts(*contents: str, thought: str | None = None) -> list[Message]:
+    """Messages with these contents; the last one has the thought."""
+    messages = [Message("user", text) for text in contents]
+    return [*messages[:-1], messages[-1]._replace(reasoning=thought)]
 
 
 def test_literal_texts_and_places_are_learnt_from_marks() -> None:
@@ -27,9 +32,9 @@ def test_literal_texts_and_places_are_learnt_from_marks() -> None:
         Place(0, "content", False, False), Place(1, "reasoning", True, True), Place(1, "content", False, False),
     ]  # fmt: skip
     skeleton = learnt.skeleton([learnt.place(0, "content"), learnt.place(1, "content")])
-    filled = skeleton.fill(texts(c0=" a", r1=" b ", c1=""))
+    filled = skeleton.fill(texts(" a", "", thought=" b "))
     assert filled.text == "<s> a|b/</s>"
-    turns = [turn and (turn.start, turn.end) for turn in skeleton.turns_in(filled)]
+    turns = [turn and (turn.start, turn.end) for turn in filled.turns]
     assert turns == [(3, 5), (8, 8)]
     assert filled.begins == [(3, 0), (6, 1), (8, 1)]
 
@@ -37,7 +42,7 @@ def test_literal_texts_and_places_are_learnt_from_marks() -> None:
 def test_a_trimmed_text_keeps_the_numbers_of_its_characters() -> None:
     learnt = Learnt(f"<s>{padded_mark(0).strip()}</s>")
     skeleton = learnt.skeleton([learnt.place(0, "content")])
-    turn = skeleton.turns_in(skeleton.fill(texts(c0="  ab ")))[0]
+    turn = skeleton.fill(texts("  ab ")).turns[0]
     assert turn is not None
     assert (turn.start, turn.end, turn.content, turn.content_written) == (3, 5, 1, (3, 5))
 
@@ -107,3 +112,43 @@ def test_parts_of_a_thought_that_is_left_out_are_not_looked_for_in_the_content(t
     first = Message("assistant", "said", reasoning="said", reasoning_details=(Detail(0, 4, 1.0),))
     found, renderer = spans(source, tokenizer, Message("user", "u"), first, USER, ANSWER)
     assert (found, renderer.fallbacks, renderer.reasoning_removed) == ([E, f"A{E}"], 1, 1)
+
+
+def thinking(number: int, apart: bool) -> list[Message]:
+    thought = f"\nT{number}\n"
+    content = f"A{number}" if apart else f"<think>{thought}</think>\n\nA{number}"
+    return [Message("user", f"Q{number}"), Message("assistant", content, reasoning=thought if apart else None)]
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_long_chat_whose_thoughts_are_rewritten_takes_few_renders(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """The template writes the last thought on lines of its own and leaves out those before."""
+    renders: list[int] = []
+    render = ChatTemplate.render
+
+    def counted(*args: Any, **options: Any) -> str:
+        renders[-1] += 1
+        return render(*args, **options)
+
+    monkeypatch.setattr(ChatTemplate, "render", counted)
+    source = resolve_chat_template("qwen3", None, tokenizer=tokenizer)
+    for turns in (2, 32, 256):
+        renders.append(0)
+        messages = [message for number in range(turns) for message in thinking(number, apart)]
+        found, renderer = spans(source, tokenizer, *messages)
+        last = turns - 1
+        assert found == [f"A{number}{E}" for number in range(last)] + [f"<think>\nT{last}\n</think>\n\nA{last}{E}"]
+        assert (renderer.fallbacks, renderer.reasoning_removed) == (1, last)
+    assert renders[2] < 50
+
+
+def test_texts_divide_a_text_only_where_they_do_so_in_one_way() -> None:
+    assert divided("<s>one|two</s>", ["<s>", "|", "</s>"]) == [(3, 6), (7, 10)]
+    assert divided("<s>|</s>", ["<s>", "|", "</s>"]) == [(3, 3), (4, 4)]
+    assert divided("ab", ["", "ab", ""]) == [(0, 0), (2, 2)]
+    assert divided("<s>o|e|two</s>", ["<s>", "|", "</s>"]) is None
+    assert divided("<s>one</s>", ["<s>", "|", "</s>"]) is None
+    assert divided("<s>one|", ["<s>", "|", "</s>"]) is None
+    assert divided("aba", ["ab", "ba"]) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import datasets
 import numpy as np
 import pytest
 
-from axo.data.sample import Sample
+from axo.data.sample import Sample, batch_of
 from axo.data.store import Store, StoreWriter, move_into_place, open_store
 from axo.errors import DataError
 
@@ -149,3 +150,28 @@ def test_many_samples_come_at_once_and_in_any_order(folder: Path) -> None:
     assert [one.tolist() for one in store.labels(numbers)] == [SAMPLES[number].labels.tolist() for number in numbers]
     assert not store.is_weighted
     assert (store.num_sets, store.sets.tolist()) == (1, [0] * 5)
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_a_batch_that_another_process_made_is_written_as_its_samples(tmp_path: Path, is_weighted: bool) -> None:
+    samples = [weighted(number) if is_weighted and number else sample for number, sample in enumerate(SAMPLES)]
+    batch = pickle.loads(pickle.dumps(batch_of(samples)))
+    for name, given in (("samples", samples), ("batch", batch)):
+        with StoreWriter(tmp_path / name) as writer:
+            writer.append(given, dataset=1, sides=[1, 2, 0, 1, 2])
+            writer.finish({})
+    for file in ("data-00000-of-00001.arrow", "index.safetensors", "dataset_info.json"):
+        assert (tmp_path / "batch" / file).read_bytes() == (tmp_path / "samples" / file).read_bytes()
+    store = open_store(tmp_path / "batch")
+    for number, (one, sample) in enumerate(zip(batch.samples(), samples, strict=True)):
+        assert [values.tolist() for values in store[number]] == [one.ids.tolist(), one.labels.tolist()]
+        assert (one.ids.tolist(), one.labels.tolist()) == (sample.ids.tolist(), sample.labels.tolist())
+        assert one.all_weights().tolist() == sample.all_weights().tolist()
+
+
+def test_an_empty_batch_writes_nothing(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "store") as writer:
+        writer.append(batch_of([]))
+        writer.append(batch_of(SAMPLES[:1]))
+        writer.finish({})
+    assert open_store(tmp_path / "store").lengths.tolist() == [3]

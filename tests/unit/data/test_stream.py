@@ -276,7 +276,7 @@ def test_lost_tokens_are_told_of_and_refused_above_the_share_that_is_allowed(
     told: list[str] = []
     stream = make(entry, datasets=True, sequence_len=256, packs=1, max_lost_tokens=1.0)
     list(islice(stream.buffers(Position(), tell=told.append), 4))
-    assert len(told) == 2 and "of the 10 rows read so far are lost: 1 samples longer" in told[0]
+    assert len(told) == 2 and "of the 10 rows read so far are lost: 1 sample longer" in told[0]
     assert "of the 30 rows read so far are lost: 2 samples" in told[1]
     strict = make(entry, datasets=True, sequence_len=256, packs=1, max_lost_tokens=0.01)
     with pytest.raises(DataError, match=r"more than max_lost_tokens: 0\.01"):

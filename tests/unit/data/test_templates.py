@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from axo.data.preparation import make_preparation
 from axo.data.templates import resolve_chat_template
 from axo.errors import RecipeError
+from axo.recipe.data import DataSection
+from axo.recipe.tokenizer import TokenizerSection
 
 TALK = [
     {"role": "system", "content": "Be kind."},
@@ -76,3 +79,32 @@ def test_a_template_that_is_not_there_is_a_fault_of_the_recipe(
         resolve_chat_template(name, jinja, tokenizer=Tokenizer(None))
     assert refused.value.findings[0].key == key
     assert says in str(refused.value)
+
+
+def test_a_file_that_is_no_jinja_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jinja"
+    path.write_text("A\n{% if %}\n")
+    for given, where in ((str(path), f"{path}:2 is no Jinja: "), (path.read_text(), "line 2 of the template is no")):
+        with pytest.raises(RecipeError) as refused:
+            resolve_chat_template(None, given, tokenizer=Tokenizer(None))
+        (finding,) = refused.value.findings
+        assert finding.key == "chat_template_jinja"
+        assert finding.message.startswith(where)
+
+
+def test_a_broken_template_of_one_data_set_says_which(tokenizer: Any) -> None:
+    broken = {"chat_template_jinja": "{% if %}"}
+    data = DataSection.model_validate(
+        {"datasets": [{"path": "a", "type": "chat_template"}, {"path": "b", "type": "chat_template", **broken}]}
+    )
+    for entry, section, key in (
+        (data.datasets[1], TokenizerSection(), "datasets.1.chat_template_jinja"),
+        (
+            data.datasets[0].model_copy(update={"chat_template": "jinja"}),
+            TokenizerSection.model_validate(broken),
+            "chat_template_jinja",
+        ),
+    ):
+        with pytest.raises(RecipeError) as refused:
+            make_preparation(entry, data=data, section=section, tokenizer=tokenizer)
+        assert refused.value.findings[0].key == key

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from axo.data.mask import MaskOptions
 from axo.data.messages import Conversation, Message
 from axo.data.render import Renderer
+from axo.data.sample import Sample, Turns
 from axo.data.store import open_store
 from axo.data.templates import resolve_chat_template
 from axo.data.tokenize import Tokenizing
@@ -26,7 +30,7 @@ def counted(tokenizer: Any, *, keep: int | None = None, **mask: Any) -> TurnCoun
     rendered = Renderer(template, tokenizer=tokenizer, mask=MaskOptions(**mask)).render(TALK)
     (sample,) = Tokenizing(tokenizer).tokenize([rendered]).samples
     count = TurnCount()
-    count.add(sample if keep is None else sample.piece(0, len(sample.ids) + keep))
+    count.add([sample if keep is None else sample.piece(0, len(sample.ids) + keep)])
     return count
 
 
@@ -46,6 +50,58 @@ def test_an_end_that_is_cut_off_is_no_end(tokenizer: Any) -> None:
     count = counted(tokenizer, keep=-2, eot_tokens=("<|im_end|>",))
     assert (count.trained, count.ended) == (2, 1)
     assert dict(count.role_trained) == {"user": 0, "assistant": 5}
+
+
+KINDS = 2
+PLACES = st.integers(0, 9)
+RANGES = st.tuples(PLACES, PLACES).map(lambda pair: (min(pair), max(pair)))
+
+
+@st.composite
+def spoken(draw: st.DrawFn) -> Sample:
+    """A sample whose turns and ends lie anywhere, also behind it."""
+    labels = np.array(draw(st.lists(st.sampled_from([-100, 7]), max_size=8)), dtype=np.int32)
+    if draw(st.booleans()):
+        return Sample(labels, labels)
+    turns = draw(st.lists(st.tuples(st.sampled_from("abc"), RANGES, RANGES, RANGES), max_size=4))
+    tokens = np.array([turn[1:] for turn in turns], dtype=np.int64).reshape(-1, 1 + KINDS, 2)
+    return Sample(labels, labels, turns=Turns([role for role, *_ in turns], tokens))
+
+
+def counted_slowly(samples: list[Sample]) -> tuple[list[tuple[str, int]], list[tuple[str, int]], int, int]:
+    """Turn by turn, and token by token."""
+    tokens: dict[str, int] = {}
+    trained: dict[str, int] = {}
+    turns = ended = 0
+    for sample in samples:
+        is_trained = [label != -100 for label in sample.labels.tolist()]
+        for role, (own, *ends) in zip(*(sample.turns or Turns([], np.zeros((0, 1, 2)))), strict=True):
+            behind = max(last for _, last in (own, *ends))
+            if own[0] >= len(is_trained):
+                continue
+            tokens[role] = tokens.get(role, 0) + len(is_trained[own[0] : behind])
+            trained[role] = trained.get(role, 0) + sum(is_trained[own[0] : behind])
+            if any(is_trained[own[0] : own[1]]):
+                turns += 1
+                whole = [is_trained[first:last] for first, last in ends if last <= len(is_trained)]
+                ended += any(end and all(end) for end in whole)
+    return list(tokens.items()), list(trained.items()), turns, ended
+
+
+def as_tuple(count: TurnCount) -> tuple[list[tuple[str, int]], list[tuple[str, int]], int, int]:
+    return list(count.role_tokens.items()), list(count.role_trained.items()), count.trained, count.ended
+
+
+@given(samples=st.lists(spoken(), max_size=6), at=st.integers(0, 6))
+def test_many_samples_are_counted_as_one_by_one_and_in_parts(samples: list[Sample], at: int) -> None:
+    expected = counted_slowly(samples)
+    whole, first, second = TurnCount(), TurnCount(), TurnCount()
+    whole.add(samples)
+    first.add(samples[:at])
+    second.add(samples[at:])
+    first.merge(second)
+    assert as_tuple(whole) == expected
+    assert as_tuple(first) == expected
 
 
 def test_data_whose_every_end_is_cut_off_is_refused(

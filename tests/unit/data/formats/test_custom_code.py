@@ -15,9 +15,11 @@ from axo.data.formats.code_of_recipe import load_code
 from axo.data.formats.custom_code import CustomCode
 from axo.data.formats.format import Setting
 from axo.data.messages import Conversation, Segments, Tokens
+from axo.data.preparation import make_preparation
 from axo.data.rows import Row
 from axo.errors import DataError, RecipeError
-from axo.recipe.data import DatasetEntry
+from axo.recipe.data import DataSection, DatasetEntry
+from axo.recipe.tokenizer import TokenizerSection
 
 Make = Callable[..., CustomCode]
 
@@ -207,3 +209,40 @@ def test_the_fingerprint_changes_with_a_module_that_the_module_imports(
         importlib.invalidate_caches()
         found.append(load_code("rows_of_mine.to_row").fingerprint)
     assert found[0] == found[2] != found[1]
+
+
+SHOWN = """
+def load(tokenizer, cfg, ds_cfg):
+    return lambda row: {"input_ids": [5], "labels": [5]} | {"seen": print(sorted(ds_cfg))}
+"""
+HIDDEN = """
+def load(tokenizer, cfg):
+    return lambda row: {"input_ids": [5], "labels": [5]}
+"""
+
+
+@pytest.mark.parametrize("key", ["split", "shards", "revision", "data_files"])
+def test_what_the_code_is_shown_of_its_entry_is_part_of_the_cache_key(key: str, make: Make) -> None:
+    values = {"split": ["a", "b"], "shards": [2, 3], "revision": ["a", "b"], "data_files": [["a"], ["b"]]}[key]
+    prints = [make(SHOWN, **{key: value}).fingerprint for value in values]
+    assert prints[0] != prints[1]
+    assert make(SHOWN, **{key: values[0]}).fingerprint == prints[0]
+
+
+def test_what_the_code_is_not_shown_is_not(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = make(SHOWN, weight=0.5), make(SHOWN, weight=2.0, repeat=3)
+    assert one.fingerprint == other.fingerprint
+    read(other)
+    assert capsys.readouterr().out == "['allow_custom_code', 'path', 'type']\n"
+
+
+def test_a_function_that_is_shown_nothing_shares_its_data(make: Make) -> None:
+    assert make(HIDDEN, split="a").fingerprint == make(HIDDEN, split="b").fingerprint
+
+
+def test_a_fault_says_which_data_set_names_the_code(tokenizer: Any) -> None:
+    entries = [{"path": "a", "type": "alpaca"}, {"path": "b", "type": "no_module_of_this_name.f"}]
+    data = DataSection.model_validate({"datasets": [{**one, "allow_custom_code": True} for one in entries]})
+    with pytest.raises(RecipeError) as refused:
+        make_preparation(data.datasets[1], data=data, section=TokenizerSection(), tokenizer=tokenizer)
+    assert refused.value.findings[0].key == "datasets.1.type"
