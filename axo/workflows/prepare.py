@@ -122,9 +122,7 @@ def _said(recipe: Recipe) -> dict[str, Any]:
     """What of a recipe may change a token, and a little more."""
     return as_json(
         {
-            "data": recipe.data.model_dump(
-                mode="json", exclude={"dataset_prepared_path", "dataset_num_proc", "expect"}
-            ),
+            "data": recipe.data.model_dump(mode="json", exclude=_NO_TOKEN),
             "tokenizer": recipe.tokenizer.model_dump(mode="json"),
             "base_model": [recipe.model.base_model, recipe.model.revision_of_model],
             "seed": recipe.run.seed,
