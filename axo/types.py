@@ -45,6 +45,11 @@ class Batch:
     loss_chunks: int = 0
     """How many pieces the chunked cross-entropy cuts this batch into: equal on all ranks. 0: its own choice."""
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample."""
+        return int(self.cu_seqlens.diff().max())
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its (B, T) tensors on `device`."""
         tensors = {name: getattr(self, name) for name in _TOKEN_TENSORS}
@@ -60,7 +65,11 @@ class Update:
     """What one optimizer step did."""
 
     grad_norm: float
+    """Before clipping."""
     skipped: bool = False
+    """Gradients overflowed float16 and nothing was changed; the norm is then infinite."""
+    loss_scale: float | None = None
+    """Factor on the loss of the next step; None: losses are not scaled."""
 
 
 @dataclass(frozen=True)

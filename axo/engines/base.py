@@ -39,7 +39,8 @@ class Engine(Protocol):
         ...
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
-        """Clip, check, step, clear. A non-finite norm raises TrainingError before anything has changed."""
+        """Clip, check, step, clear. A non-finite norm raises TrainingError before anything has changed; under loss
+        scaling an overflow is a skipped step, the same one on all ranks."""
         ...
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
@@ -47,7 +48,7 @@ class Engine(Protocol):
         ...
 
     def save_state(self, folder: Path) -> None:
-        """Trained weights and optimizer state, as safetensors and JSON."""
+        """Trained weights, optimizer state and loss scale, as safetensors and JSON."""
         ...
 
     def load_state(self, folder: Path) -> None:

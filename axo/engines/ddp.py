@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from axo.engines import state, step
 from axo.engines.base import MakeOptimizer
+from axo.engines.scaling import LossScaling
 from axo.types import Batch, Layout, Sums, Update
 
 GLOO_REST_SECONDS = 0.2
@@ -23,8 +24,11 @@ GLOO_REST_SECONDS = 0.2
 class DDP:
     """DistributedDataParallel averages gradients over ranks, so the loss is scaled by world_size / divisor."""
 
-    def __init__(self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int) -> None:
+    def __init__(
+        self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int, loss_scaling: bool = False
+    ) -> None:
         self._autocast_dtype = autocast_dtype
+        self._loss_scaling = loss_scaling
         self._timeout = timedelta(seconds=timeout_seconds)
         self._device_type = device
 
@@ -45,6 +49,7 @@ class DDP:
         self._objective = objective.to(self.device)
         self._optimizer = make_optimizer(self._objective) if make_optimizer else None
         self._parameters = list(state.trained_parameters(self._objective).values())
+        self._scaling = LossScaling(self.device) if self._loss_scaling else None
         self._module: nn.Module | None = DistributedDataParallel(
             self._objective,
             device_ids=[self.device] if self.device.type == "cuda" else None,
@@ -72,12 +77,13 @@ class DDP:
                     scale=self.layout.dp_size / divisor,
                     device=self.device,
                     autocast_dtype=self._autocast_dtype,
+                    scaling=self._scaling,
                 )
         return total.tolist()
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
         assert self._optimizer is not None
-        return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm)
+        return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm, scaling=self._scaling)
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
@@ -88,11 +94,11 @@ class DDP:
         """Rank 0 writes; all ranks hold the same state."""
         assert self._optimizer is not None
         if self.layout.rank == 0:
-            state.save_state(self._objective, self._optimizer, folder)
+            state.save_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
     def load_state(self, folder: Path) -> None:
         assert self._optimizer is not None
-        state.load_state(self._objective, self._optimizer, folder)
+        state.load_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
     def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
         yield from self._objective.state_dict().items()

@@ -12,11 +12,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from axo.engines.scaling import LossScaling
 from axo.errors import CheckpointError
+from axo.optim import torchao
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 OPTIMIZER_SCALARS = "optimizer.json"
+_KIND = "optimizer"
+_AGAIN = "resume with the recipe that the checkpoint was made with"
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -24,52 +28,117 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
-def save_state(module: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Write the three files of a state into `folder`."""
+def save_state(
+    module: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, *, scaling: LossScaling | None = None
+) -> None:
+    """Write the files of a state into `folder`."""
     parameters = trained_parameters(module)
     save_file({name: parameter.detach() for name, parameter in parameters.items()}, folder / WEIGHTS)
     tensors: dict[str, torch.Tensor] = {}
     scalars: dict[str, Any] = {}
-    for name, key, value in _optimizer_entries(parameters, optimizer):
-        if isinstance(value, torch.Tensor):
-            tensors[f"{name}/{key}"] = value
-        else:
-            scalars[f"{name}/{key}"] = value
-    save_file(tensors, folder / OPTIMIZER)
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            _add(f"{name}/{key}", value, tensors, scalars)
+    save_file(_apart(tensors), folder / OPTIMIZER, metadata={_KIND: _kind(optimizer)})
     (folder / OPTIMIZER_SCALARS).write_text(json.dumps(scalars, indent=1))
+    if scaling is not None:
+        scaling.save(folder)
 
 
-def load_state(module: nn.Module, optimizer: torch.optim.Optimizer, folder: Path) -> None:
-    """Put a saved state back. Raises CheckpointError where its names or shapes are not those of this run."""
+def load_state(
+    module: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, *, scaling: LossScaling | None = None
+) -> None:
+    """Put a saved state back. Raises CheckpointError where its names or shapes are not those of this run, or another
+    optimizer left it."""
     parameters = trained_parameters(module)
     with safe_open(folder / WEIGHTS, framework="pt") as file:
         _check_names(set(file.keys()), set(parameters), folder)
         with torch.no_grad():
             for name, parameter in parameters.items():
                 _copy(parameter, file.get_tensor(name), name=name)
-    for name, key, value in _saved_entries(folder):
-        parameter = parameters[name]
-        if isinstance(value, torch.Tensor) and value.ndim:
-            value = value.to(parameter.device)
-        optimizer.state[parameter][key] = value
-
-
-def _optimizer_entries(
-    parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, str, Any]]:
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            yield name, key, value
-
-
-def _saved_entries(folder: Path) -> Iterator[tuple[str, str, Any]]:
     with safe_open(folder / OPTIMIZER, framework="pt") as file:
-        for entry in file.keys():  # noqa: SIM118 - safe_open is no mapping
-            name, key = entry.rsplit("/", 1)
-            yield name, key, file.get_tensor(entry)
-    for entry, value in json.loads((folder / OPTIMIZER_SCALARS).read_text()).items():
+        _check_kind((file.metadata() or {}).get(_KIND), optimizer, folder)
+        tensors = {entry: file.get_tensor(entry) for entry in file.keys()}  # noqa: SIM118 - safe_open is no mapping
+    for entry, value in _joined(tensors, json.loads((folder / OPTIMIZER_SCALARS).read_text())):
         name, key = entry.rsplit("/", 1)
-        yield name, key, value
+        parameter = parameters[name]
+        optimizer.state[parameter][key] = _placed(value, parameter, optimizer)
+    if scaling is not None:
+        scaling.load(folder)
+
+
+def _add(entry: str, value: Any, tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> None:
+    """A tensor that is made of others (torchao) goes by its parts, with what they mean among the scalars."""
+    if not isinstance(value, torch.Tensor):
+        scalars[entry] = value
+    elif hasattr(value, "__tensor_flatten__"):
+        parts, context = value.__tensor_flatten__()  # type: ignore[attr-defined]
+        tensors.update({f"{entry}/{part}": getattr(value, part) for part in parts})
+        scalars[entry] = {"kind": type(value).__name__, "parts": parts, "context": [_to_json(item) for item in context]}
+    else:
+        tensors[entry] = value
+
+
+def _joined(tensors: dict[str, torch.Tensor], scalars: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What `_add` took apart."""
+    made: set[str] = set()
+    for entry, value in scalars.items():
+        if isinstance(value, dict):
+            parts = {part: tensors[f"{entry}/{part}"] for part in value["parts"]}
+            made.update(f"{entry}/{part}" for part in parts)
+            context = [_from_json(item) for item in value["context"]]
+            yield entry, torchao.state_class(value["kind"]).__tensor_unflatten__(parts, context)
+        else:
+            yield entry, value
+    yield from ((entry, tensor) for entry, tensor in tensors.items() if entry not in made)
+
+
+def _to_json(item: Any) -> Any:
+    if isinstance(item, torch.dtype):
+        return {"dtype": str(item).removeprefix("torch.")}
+    return list(item) if isinstance(item, torch.Size | tuple) else item
+
+
+def _from_json(item: Any) -> Any:
+    if isinstance(item, dict):
+        return getattr(torch, item["dtype"])
+    return torch.Size(item) if isinstance(item, list) else item
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tables that several states share (bitsandbytes' maps of 8-bit codes) once for each, as the file wants them."""
+    seen: set[int] = set()
+    result: dict[str, torch.Tensor] = {}
+    for entry, tensor in tensors.items():
+        place = tensor.data_ptr()
+        result[entry] = tensor.clone() if place in seen else tensor.contiguous()
+        seen.add(place)
+    return result
+
+
+def _placed(value: Any, parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> Any:
+    """Beside its parameter; a step count only where the optimizer counts on the device; in paged memory where the
+    optimizer keeps it there."""
+    if not isinstance(value, torch.Tensor) or parameter.device.type == "cpu":
+        return value
+    if getattr(optimizer, "is_paged", False) and value.shape == parameter.shape:
+        buffer: torch.Tensor = optimizer.get_state_buffer(parameter, dtype=value.dtype)  # type: ignore[attr-defined]
+        return buffer.copy_(value)
+    group = next(group for group in optimizer.param_groups if any(one is parameter for one in group["params"]))
+    return value.to(parameter.device) if value.ndim or group.get("fused") or group.get("capturable") else value
+
+
+def _kind(optimizer: torch.optim.Optimizer) -> str:
+    """Such as `torch.AdamW`: fused or not, its state is the same."""
+    return f"{type(optimizer).__module__.partition('.')[0]}.{type(optimizer).__name__}"
+
+
+def _check_kind(saved: str | None, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    if saved is not None and saved != _kind(optimizer):
+        raise CheckpointError(
+            f"{folder} was made with the optimizer {saved}, this run has {_kind(optimizer)}",
+            "resume with the packages and the recipe that the checkpoint was made with",
+        )
 
 
 def _copy(parameter: nn.Parameter, saved: torch.Tensor, *, name: str) -> None:
@@ -77,7 +146,7 @@ def _copy(parameter: nn.Parameter, saved: torch.Tensor, *, name: str) -> None:
         raise CheckpointError(
             f"{name} is {tuple(saved.shape)} {saved.dtype} in the checkpoint and {tuple(parameter.shape)} "
             f"{parameter.dtype} in this run",
-            "resume with the recipe that the checkpoint was made with",
+            _AGAIN,
         )
     parameter.copy_(saved)
 
@@ -87,5 +156,5 @@ def _check_names(saved: set[str], expected: set[str], folder: Path) -> None:
         raise CheckpointError(
             f"{folder} holds other trained weights than this run: {len(saved - expected)} unknown, "
             f"{len(expected - saved)} missing, e.g. {sorted(saved ^ expected)[0]}",
-            "resume with the recipe that the checkpoint was made with",
+            _AGAIN,
         )

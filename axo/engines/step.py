@@ -8,17 +8,26 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import nn
 
+from axo.engines.scaling import LossScaling
 from axo.errors import TrainingError
 from axo.types import IGNORE_INDEX, Batch, Sums, Update
 
 
 def backward(
-    module: nn.Module, batch: Batch, *, scale: float, device: torch.device, autocast_dtype: torch.dtype | None
+    module: nn.Module,
+    batch: Batch,
+    *,
+    scale: float,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+    scaling: LossScaling | None = None,
 ) -> torch.Tensor:
-    """Forward and backward of loss sum * scale; returns the detached loss sums of the data sets, (1,) or (S,) fp32."""
+    """Forward and backward of loss sum * scale, under loss scaling also times its factor; returns the detached loss
+    sums of the data sets, (1,) or (S,) fp32."""
     with torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         loss = module(batch.to(device))
-    ((loss.sum() if loss.dim() else loss) * scale).backward()
+    scaled = (loss.sum() if loss.dim() else loss) * scale
+    (scaled if scaling is None else scaling.scale(scaled)).backward()
     return loss.detach().view(-1)
 
 
@@ -28,10 +37,23 @@ def no_loss(batches: Sequence[Batch], device: torch.device) -> torch.Tensor:
 
 
 def update(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], *, lr: float, max_grad_norm: float
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    *,
+    lr: float,
+    max_grad_norm: float,
+    scaling: LossScaling | None = None,
 ) -> Update:
-    """Clip to max_grad_norm (0: only measure), refuse a non-finite norm, step at `lr`, clear the gradients."""
+    """Clip to max_grad_norm (0: only measure), refuse a non-finite norm, step at `lr`, clear the gradients.
+
+    Under loss scaling a step whose gradients overflowed is left out, and the factor halves."""
+    if scaling is not None:
+        scaling.unscale(optimizer)
     norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    if scaling is not None and scaling.update():
+        optimizer.zero_grad(set_to_none=True)
+        scaling.refuse_if_lost()
+        return Update(grad_norm=math.inf, skipped=True, loss_scale=scaling.factor)
     if not math.isfinite(norm):
         raise TrainingError(
             f"the gradient norm is {norm}; the weights are unchanged",
@@ -42,7 +64,7 @@ def update(
     set_learning_rate(optimizer, lr)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return Update(grad_norm=norm)
+    return Update(grad_norm=norm, loss_scale=None if scaling is None else scaling.factor)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -11,7 +11,10 @@ import torch
 
 from axo.errors import CheckpointError
 from axo.export.base_model import SINGLE_FILE, BaseModel
-from axo.export.lora import Adapter, LowRank
+from axo.export.changes import Change, Rows, Scratch
+from axo.export.experts import file_names, place_experts
+from axo.export.lora import Adapter
+from axo.export.source import Grown, Source
 from axo.export.tensor_file import FLOATS, Stored
 
 _EMBEDDING = re.compile(r"(.*\.)?(embed_tokens|wte|word_embeddings|embed_in|tok_embeddings)\.weight")
@@ -20,61 +23,48 @@ _DEFAULT_HEAD = "lm_head.weight"
 _ROWS_AT_A_TIME = 1024
 
 
-class Scratch:
-    """Memory that one thread uses again for each block: fresh pages cost more than all that is computed in them."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[str, torch.Tensor] = {}
-
-    def take(self, name: str, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
-        """An uninitialised tensor that shares its memory with the last one of that name."""
-        size = shape.numel() * dtype.itemsize
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = torch.empty(size, dtype=torch.uint8)
-        return buffer[:size].view(dtype).view(shape)
-
-
 @dataclass(frozen=True)
 class Output:
-    """One tensor of the merged model: the stored values, in `dtype`, plus the delta."""
+    """One tensor of the merged model: the values of `source`, changed, in `dtype`."""
 
     name: str
     dtype: str
-    source: Stored
-    delta: LowRank | None = None
+    source: Source
+    change: Change | None = None
     replaced: bool = False
     """The values come from the adapter's file."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.source.entry.shape
+        return self.source.shape
 
     @property
-    def copied(self) -> bool:
-        """The source's bytes are the result."""
-        return self.delta is None and self.dtype == self.source.entry.dtype
+    def num_rows(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    @property
+    def copied(self) -> Stored | None:
+        """The tensor whose bytes are the result."""
+        as_is = self.change is None and self.dtype == self.source.dtype
+        return self.source if as_is and isinstance(self.source, Stored) else None
 
     @property
     def num_bytes(self) -> int:
-        if self.dtype == self.source.entry.dtype:
-            return self.source.entry.end - self.source.entry.start
+        if self.copied:
+            return self.copied.entry.end - self.copied.entry.start
         return math.prod(self.shape) * FLOATS[self.dtype].itemsize
 
     def values(self, start: int, stop: int, *, scratch: Scratch) -> torch.Tensor:
-        """Rows [start, stop) as (stop - start, rest), added in float32 (float64 weights: in float64).
+        """Rows [start, stop) as (stop - start, rest), computed in float32 (float64 weights: in float64).
 
         The result may lie in `scratch`: it is good until the next call with the same one.
         """
         rows, dtype = self.source.rows(start, stop), FLOATS[self.dtype]
-        if self.delta is not None:
-            factors = self.delta.oriented(self.shape)
-            assert factors is not None
-            left, right = (factor.to(torch.float32) for factor in (factors[0][start:stop], factors[1]))
-            # In this order and not as one addmm: bit for bit what peft's merge gives.
-            added = torch.mm(left, right, out=scratch.take("added", rows.shape, torch.float32)).mul_(self.delta.scale)
-            rows = added.add_(rows) if rows.dtype != torch.float64 else rows + added
-        return rows if rows.dtype == dtype else scratch.take("rounded", rows.shape, dtype).copy_(rows)
+        if self.change is not None:
+            rows = self.change.apply(rows, start, source=self.source, scratch=scratch)
+        if rows.dtype == dtype and rows.is_contiguous():
+            return rows
+        return scratch.take("rounded", rows.shape, dtype).copy_(rows)
 
 
 @dataclass(frozen=True)
@@ -97,24 +87,30 @@ class Assembly:
         return [output for file in self.files for output in file.outputs]
 
 
-def assemble(base: BaseModel, adapter: Adapter, *, dtype: str | None) -> Assembly:
+def assemble(base: BaseModel, adapter: Adapter, *, dtype: str | None, rows_multiple: int = 1) -> Assembly:
     """Find every adapter tensor's place in the base; `dtype` (safetensors' name) converts all floats, None keeps.
+    Embeddings that grow for rows of new tokens grow to a multiple of `rows_multiple`.
 
     Raises:
         CheckpointError: an adapter tensor without a place, or of a shape that does not fit there.
     """
     tensors = base.tensors
     tie = _find_tie(tensors, adapter)
-    edits = _place(tensors, adapter, head=tie.head if tie else None)
-    outputs = {name: _output(name, edits, stored, stored, dtype) for name, stored in tensors.items()}
+    model_type = base.text_config.get("model_type")
+    edits = _place(tensors, adapter, head=tie.head if tie else None, model_type=model_type)
+    pair = (tie.embedding, tie.head) if tie else _stored_pair(tensors) if _says_tied(base) else None
+    if pair:
+        edits = _with_rows_of_both(edits, *pair)
+    make = _Maker(edits, dtype, rows_multiple)
+    outputs = {name: make.output(name, source, source) for name, source in tensors.items()}
     untied = False
     if tie and (edits.touch(tie.embedding) or edits.touch(tie.head)):
         shared = tensors[tie.embedding]
         beneath = edits.originals.get(tie.embedding) or edits.originals.get(tie.head) or shared
-        embedding, head = (_output(name, edits, shared, beneath, dtype) for name in (tie.embedding, tie.head))
+        embedding, head = (make.output(name, shared, beneath) for name in (tie.embedding, tie.head))
         untied = not _same_values(embedding, head)
         outputs |= {embedding.name: embedding} | ({head.name: head} if untied else {})
-    elif _says_tied(base) and (pair := _stored_pair(tensors)) and any(edits.touch(name) for name in pair):
+    elif not tie and pair and any(edits.touch(name) for name in pair):
         untied = not _same_values(outputs[pair[0]], outputs[pair[1]])
     vocab_size = _new_vocab_size(base, tensors, outputs)
     return Assembly(_files(base, outputs), vocab_size, untied)
@@ -128,15 +124,15 @@ class _Tie:
     head: str
 
 
-def _find_tie(tensors: Mapping[str, Stored], adapter: Adapter) -> _Tie | None:
+def _find_tie(tensors: Mapping[str, Source], adapter: Adapter) -> _Tie | None:
     embeddings = [name for name in tensors if _EMBEDDING.fullmatch(name)]
     if len(embeddings) != 1 or any(_HEAD.fullmatch(name) for name in tensors):
         return None
-    named = (name for name in (*adapter.deltas, *adapter.trained, *adapter.originals) if _HEAD.fullmatch(name))
+    named = (name for name in (*adapter.changes, *adapter.trained, *adapter.originals) if _HEAD.fullmatch(name))
     return _Tie(embeddings[0], next(named, _DEFAULT_HEAD))
 
 
-def _stored_pair(tensors: Mapping[str, Stored]) -> tuple[str, str] | None:
+def _stored_pair(tensors: Mapping[str, Source]) -> tuple[str, str] | None:
     embeddings = [name for name in tensors if _EMBEDDING.fullmatch(name)]
     heads = [name for name in tensors if _HEAD.fullmatch(name)]
     return (embeddings[0], heads[0]) if len(embeddings) == len(heads) == 1 else None
@@ -150,66 +146,76 @@ def _says_tied(base: BaseModel) -> bool:
 class _Edits:
     """The adapter's content by the names of the base's file."""
 
-    deltas: Mapping[str, LowRank]
+    changes: Mapping[str, Change]
     trained: Mapping[str, Stored]
     originals: Mapping[str, Stored]
 
     def touch(self, name: str) -> bool:
-        return name in self.deltas or name in self.trained
+        return name in self.changes or name in self.trained
 
 
-def _place(tensors: Mapping[str, Stored], adapter: Adapter, *, head: str | None) -> _Edits:
+def _place(tensors: Mapping[str, Source], adapter: Adapter, *, head: str | None, model_type: str | None) -> _Edits:
     known = {*tensors, *([head] if head else [])}
-    names = dict.fromkeys((*adapter.deltas, *adapter.trained, *adapter.originals))
-    places = {name: _place_of(name, known) for name in names}
+    names = dict.fromkeys((*adapter.changes, *adapter.trained, *adapter.originals))
+    places = {name: next((place for place in file_names(name) if place in known), None) for name in names}
     left_over = [name for name, place in places.items() if place is None]
     if left_over:
         shown = ", ".join(left_over[:5]) + (f" and {len(left_over) - 5} more" if len(left_over) > 5 else "")
         raise CheckpointError(
             f"{adapter.folder}: the base model's files have no tensor for {len(left_over)} of the adapter's: {shown}",
             "is this the base that it was trained on? Weights that transformers renames or fuses while loading "
-            "(experts of some mixture models) must be merged with peft",
+            "must be merged with peft",
         )
-    if len(set(places.values())) < len(places):
+    experts = place_experts(adapter, tensors, model_type=model_type)
+    if len(set(places.values())) < len(places) or {*experts} & {*places.values()}:
         raise CheckpointError(f"{adapter.folder}: two of the adapter's tensors belong to the same base tensor")
-
     return _Edits(
-        {places[name] or name: delta for name, delta in adapter.deltas.items()},
+        {places[name] or name: change for name, change in adapter.changes.items()} | experts,
         {places[name] or name: stored for name, stored in adapter.trained.items()},
         {places[name] or name: stored for name, stored in adapter.originals.items()},
     )
 
 
-def _place_of(name: str, known: set[str]) -> str | None:
-    """The tensor's name in the base's file, which may lack the model's prefix (GPT-2: `h.0...` for
-    `transformer.h.0...`)."""
-    for candidate in (name, name.partition(".")[2]):
-        if candidate in known:
-            return candidate
-    return None
+def _with_rows_of_both(edits: _Edits, embedding: str, head: str) -> _Edits:
+    """Rows trained of one tensor that is embedding and head stay in both."""
+    rows = edits.changes.get(embedding)
+    if not isinstance(rows, Rows) or edits.touch(head):
+        return edits
+    return replace(edits, changes={**edits.changes, head: rows})
 
 
-def _output(name: str, edits: _Edits, stored: Stored, beneath: Stored, dtype: str | None) -> Output:
-    """`stored` gives the number format; `beneath` the values where the adapter has none of its own."""
-    found = edits.trained.get(name) or edits.originals.get(name)
-    source, delta = found or beneath, edits.deltas.get(name)
-    if stored.entry.dtype not in FLOATS:
-        if found or delta:
-            raise CheckpointError(f"{stored.file.path}: {name} is stored as {stored.entry.dtype}: nothing can be added")
-        return Output(name, stored.entry.dtype, stored)
-    if delta and not delta.oriented(source.entry.shape):
-        raise CheckpointError(
-            f"{name}: the adapter's matrices {list(delta.up.entry.shape)} x {list(delta.down.entry.shape)} do not fit "
-            f"the base weight {list(source.entry.shape)}",
-            "is this the base that the adapter was trained on?",
-        )
-    return Output(name, dtype or stored.entry.dtype, source, delta, replaced=source.file is not stored.file)
+@dataclass(frozen=True)
+class _Maker:
+    edits: _Edits
+    dtype: str | None
+    rows_multiple: int
+
+    def output(self, name: str, stored: Source, beneath: Source) -> Output:
+        """`stored` gives the number format; `beneath` the values where the adapter has none of its own."""
+        found = self.edits.trained.get(name) or self.edits.originals.get(name)
+        source, change = found or beneath, self.edits.changes.get(name)
+        if stored.dtype not in FLOATS:
+            if found or change:
+                raise CheckpointError(f"{name} is stored as {stored.dtype}: nothing can be added to it")
+            return Output(name, stored.dtype, stored)
+        if isinstance(change, Rows):
+            source = self._grown(source, change)
+        misfit = change.misfit(source.shape) if change else None
+        if misfit:
+            raise CheckpointError(f"{name}: {misfit}", "is this the base that the adapter was trained on?")
+        return Output(name, self.dtype or stored.dtype, source, change, replaced=found is not None)
+
+    def _grown(self, source: Source, rows: Rows) -> Source:
+        needed = max(rows.indices) + 1
+        if needed <= source.shape[0]:
+            return source
+        return Grown(source, math.ceil(needed / self.rows_multiple) * self.rows_multiple)
 
 
 def _same_values(one: Output, other: Output) -> bool:
     if one.shape != other.shape:
         return False
-    if one.source == other.source and one.delta is other.delta:
+    if one.source == other.source and one.change is other.change:
         return True
     scratches = Scratch(), Scratch()
     for start in range(0, one.shape[0], _ROWS_AT_A_TIME):
@@ -220,12 +226,12 @@ def _same_values(one: Output, other: Output) -> bool:
     return True
 
 
-def _new_vocab_size(base: BaseModel, tensors: Mapping[str, Stored], outputs: Mapping[str, Output]) -> int | None:
+def _new_vocab_size(base: BaseModel, tensors: Mapping[str, Source], outputs: Mapping[str, Output]) -> int | None:
     """Rows of the embeddings where tokens were added (or a padded vocabulary was cut); all must agree."""
     old = base.text_config.get("vocab_size")
     sizes: set[int] = set()
     for name, output in outputs.items():
-        before = tensors[name].entry.shape if name in tensors else output.shape
+        before = tensors[name].shape if name in tensors else output.shape
         if output.shape != before:
             if output.shape[1:] != before[1:] or before[0] != old:
                 raise CheckpointError(
@@ -252,9 +258,9 @@ def _files(base: BaseModel, outputs: Mapping[str, Output]) -> tuple[OutputFile, 
         OutputFile(
             SINGLE_FILE if base.index is None else shard.path.name,
             shard.metadata,
-            tuple(outputs[name] for name in shard.entries),
+            tuple(outputs[name] for name in names),
         )
-        for shard in base.shards
+        for shard, names in zip(base.shards, base.layout, strict=True)
     ]
     placed = {output.name for file in files for output in file.outputs}
     added = tuple(output for name, output in outputs.items() if name not in placed)

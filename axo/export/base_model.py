@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from axo.errors import CheckpointError
+from axo.export.quantised import dequantised_sources
+from axo.export.source import Source
 from axo.export.tensor_file import Stored, TensorFile, open_tensors
+from axo.plan.stored_quantization import stored_quantization
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -23,10 +26,12 @@ class BaseModel:
     shards: tuple[TensorFile, ...]
     index: Mapping[str, Any] | None
     """The parsed index file; None for a model of one file."""
-
-    @property
-    def tensors(self) -> dict[str, Stored]:
-        return {name: Stored(shard, entry) for shard in self.shards for name, entry in shard.entries.items()}
+    tensors: Mapping[str, Source]
+    """By name: as stored, or dequantised, in which case one stands for several of the files' tensors."""
+    layout: tuple[tuple[str, ...], ...]
+    """Names of the tensors of each shard, in order."""
+    dequantised: str | None = None
+    """How the weights were quantised of which `tensors` gives the values; None: as numbers of 16 or 32 bits."""
 
     @property
     def text_config(self) -> Mapping[str, Any]:
@@ -36,24 +41,37 @@ class BaseModel:
 
 
 def open_base(folder: Path) -> BaseModel:
-    """Open a folder as transformers' save_pretrained writes it.
+    """Open a folder as transformers' save_pretrained writes it. Weights quantised by GPTQ or bitsandbytes are
+    dequantised as they are read, and the configuration is that of a model in 16 bits.
 
     Raises:
-        CheckpointError: no safetensors weights, missing or damaged files, or quantised weights.
+        CheckpointError: no safetensors weights, missing or damaged files, or weights quantised in another way.
     """
     config = read_json(folder / "config.json")
-    if quantized := config.get("quantization_config"):
-        method = quantized.get("quant_method", "unknown method") if isinstance(quantized, dict) else quantized
-        raise CheckpointError(
-            f"{folder}: the base model's weights are quantised ({method})",
-            "merge into the unquantised model that it was made from: name that one as the base",
-        )
     if (folder / SINGLE_FILE).is_file():
-        return BaseModel(folder, config, (open_tensors(folder / SINGLE_FILE),), None)
-    if not (folder / INDEX_FILE).is_file():
+        index, shards = None, (open_tensors(folder / SINGLE_FILE),)
+    elif (folder / INDEX_FILE).is_file():
+        index = read_json(folder / INDEX_FILE)
+        shards = _open_shards(folder, index)
+    else:
         raise _no_weights(folder)
-    index = read_json(folder / INDEX_FILE)
-    return BaseModel(folder, config, _open_shards(folder, index), index)
+    stored = {name: Stored(shard, entry) for shard in shards for name, entry in shard.entries.items()}
+    quantised = stored_quantization(config)
+    if quantised is None:
+        return BaseModel(folder, config, shards, index, stored, tuple(tuple(shard.entries) for shard in shards))
+    at = dequantised_sources(stored, quantised, dtype=_dtype(config), folder=folder)
+    layout = tuple(tuple(at[name].name for name in shard.entries if name in at) for shard in shards)
+    tensors = {source.name: source for source in at.values()}
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    if isinstance(inner := plain.get("text_config"), dict):
+        plain["text_config"] = {key: value for key, value in inner.items() if key != "quantization_config"}
+    return BaseModel(folder, plain, shards, index, tensors, layout, quantised.method)
+
+
+def _dtype(config: Mapping[str, Any]) -> str:
+    """What the dequantised weights are written as: the model's own number format, by safetensors' name."""
+    named = config.get("dtype") or config.get("torch_dtype")
+    return {"bfloat16": "BF16", "float32": "F32"}.get(str(named), "F16")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from axo.errors import CheckpointError
 
@@ -31,19 +33,45 @@ class CheckReport:
     stored_in: str
     """The coarsest number format of the merged weights."""
     computed_in: str
+    from_trained_max: float | None = None
+    """Largest difference of the merged model from what was trained: the quantised base and the adapter. None where the
+    base was not quantised, or could not be quantised here."""
+    from_trained_mean: float | None = None
 
     @property
     def passed(self) -> bool:
         return self.max_difference <= self.bound
 
 
-def check_merged(*, base: Path, adapter: Path, merged: Path, trust_remote_code: bool = False) -> CheckReport:
+@dataclass(frozen=True)
+class Quantised:
+    """How a run loaded the base beside which it trained its adapter."""
+
+    kind: str
+    """bnb_4bit, bnb_8bit or gptq."""
+    settings: Mapping[str, Any]
+    """Arguments of transformers' quantisation config."""
+    loaded_as: str
+    """The number format that weights had before they were quantised."""
+    merged_into: bool
+    """The adapter was merged into the values of the quantised weights, not into the original ones."""
+
+
+def check_merged(
+    *,
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    trust_remote_code: bool = False,
+    quantised: Quantised | None = None,
+) -> CheckReport:
     """Compare in a process of its own, which loads one model after the other on the CPU.
 
     Raises:
         CheckpointError: a model cannot be loaded, or the logits differ by more than the bound.
     """
     flags = ["--trust-remote-code"] if trust_remote_code else []
+    flags += ["--quantised", json.dumps(asdict(quantised))] if quantised else []
     command = [sys.executable, "-m", "axo.export.compare", *map(str, (base, adapter, merged)), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     lines = done.stdout.strip().splitlines()

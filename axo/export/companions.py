@@ -44,7 +44,7 @@ def write_companions(
         if path.name in _TOKENIZER:
             (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
     config = _new_config(base.config, assembly, dtype=dtype)
-    if config != base.config:
+    if config != read_json(base.folder / "config.json"):
         _write_json(folder / "config.json", config)
     _end_as_the_tokenizer(folder, base=base.folder, eot_tokens=eot_tokens)
     if base.index is not None:
@@ -103,11 +103,11 @@ def _new_config(config: Mapping[str, Any], assembly: Assembly, *, dtype: str | N
 
 def _new_index(base: BaseModel, index: Mapping[str, Any], assembly: Assembly) -> dict[str, Any]:
     weight_map = {output.name: file.name for file in assembly.files for output in file.outputs}
-    in_order = {name: weight_map.pop(name) for name in index["weight_map"]} | weight_map
+    in_order = {name: weight_map.pop(name) for name in index["weight_map"] if name in weight_map} | weight_map
     metadata = dict(index.get("metadata") or {})
     metadata["total_size"] = sum(output.num_bytes for output in assembly.outputs)
     if "total_parameters" in metadata:
-        before = (stored.entry.shape for stored in base.tensors.values())
+        before = (source.shape for source in base.tensors.values())
         metadata["total_parameters"] += _num_values(o.shape for o in assembly.outputs) - _num_values(before)
     return {**index, "metadata": metadata, "weight_map": in_order}
 

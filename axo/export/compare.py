@@ -12,9 +12,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -23,7 +24,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from axo.errors import CheckpointError
-from axo.export.check import CheckReport
+from axo.export.check import CheckReport, Quantised
+from axo.export.trained_base import load_dequantised
 
 _ROWS, _TOKENS = 2, 24
 _NEWEST_TOKENS = 8
@@ -42,29 +44,46 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("base", "adapter", "merged"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument("--quantised", type=lambda text: Quantised(**json.loads(text)))
     options = parser.parse_args(arguments)
     logging.disable_progress_bar()
-    report = compare(options.base, options.adapter, options.merged, trust_remote_code=options.trust_remote_code)
+    report = compare(
+        options.base,
+        options.adapter,
+        options.merged,
+        trust_remote_code=options.trust_remote_code,
+        quantised=options.quantised,
+    )
     print(json.dumps(asdict(report)))
     return 0 if report.passed else CheckpointError.exit_code
 
 
-def compare(base: Path, adapter: Path, merged: Path, *, trust_remote_code: bool) -> CheckReport:
+def compare(
+    base: Path,
+    adapter: Path,
+    merged: Path,
+    *,
+    trust_remote_code: bool,
+    quantised: Quantised | None = None,
+) -> CheckReport:
     """Logits of both models on the same random tokens, the newest of the vocabulary among them."""
     config = AutoConfig.from_pretrained(merged, trust_remote_code=trust_remote_code).get_text_config()
     stored_in, num_values = _stored(merged)
     dtype = torch.float32 if _fits(num_values, itemsize=4) else getattr(torch, stored_in)
     ids = _probe(config.vocab_size)
-    options = {"dtype": dtype, "trust_remote_code": trust_remote_code}
-    expected = _expect(base, adapter, ids, stored_in=stored_in, vocab_size=config.vocab_size, options=options)
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    bases = _Bases(base, quantised, config.vocab_size, options)
+    in_few_bits = quantised is not None and quantised.merged_into
+    expected = _expect(bases.load(quantised=in_few_bits), adapter, ids, stored_in=stored_in)
     gc.collect()
     got = _logits(AutoModelForCausalLM.from_pretrained(merged, **options), ids)
     difference = (got - expected.logits).abs()
+    gc.collect()
+    trained = None if quantised is None else difference if in_few_bits else _apart(bases, adapter, ids, got)
     scale = expected.logits.var(dim=-1, correction=0).mean().sqrt().item()
     return CheckReport(
-        # A NaN is not within any bound, whatever comparison is made with it.
-        max_difference=difference.max().nan_to_num(math.inf).item(),
-        mean_difference=difference.mean().nan_to_num(math.inf).item(),
+        max_difference=_largest(difference),
+        mean_difference=_mean(difference),
         top1_agreement=(got.argmax(-1) == expected.logits.argmax(-1)).double().mean().item(),
         bound=difference_bound(logit_scale=scale, rounding_noise=expected.rounding_noise),
         rounding_noise=expected.rounding_noise,
@@ -73,7 +92,28 @@ def compare(base: Path, adapter: Path, merged: Path, *, trust_remote_code: bool)
         positions=ids.numel(),
         stored_in=stored_in,
         computed_in=str(dtype).removeprefix("torch."),
+        from_trained_max=None if trained is None else _largest(trained),
+        from_trained_mean=None if trained is None else _mean(trained),
     )
+
+
+def _largest(difference: torch.Tensor) -> float:
+    # A NaN is not within any bound, whatever comparison is made with it.
+    return difference.max().nan_to_num(math.inf).item()
+
+
+def _mean(difference: torch.Tensor) -> float:
+    return difference.mean().nan_to_num(math.inf).item()
+
+
+def _apart(bases: _Bases, adapter: Path, ids: torch.Tensor, got: torch.Tensor) -> torch.Tensor | None:
+    """Differences of `got` from what was trained: the quantised base and the adapter; None where the package that
+    quantises is not installed."""
+    try:
+        model = bases.load(quantised=True)
+    except ImportError:
+        return None
+    return (got - _logits(PeftModel.from_pretrained(model, str(adapter)), ids)).abs()
 
 
 def difference_bound(*, logit_scale: float, rounding_noise: float) -> float:
@@ -98,12 +138,7 @@ class _Expected:
     rounding_noise: float
 
 
-def _expect(
-    base: Path, adapter: Path, ids: torch.Tensor, *, stored_in: str, vocab_size: int, options: dict
-) -> _Expected:
-    model = AutoModelForCausalLM.from_pretrained(base, **options)
-    if getattr(model.get_input_embeddings(), "num_embeddings", vocab_size) != vocab_size:
-        model.resize_token_embeddings(vocab_size, mean_resizing=False)
+def _expect(model: PreTrainedModel, adapter: Path, ids: torch.Tensor, *, stored_in: str) -> _Expected:
     adapted = PeftModel.from_pretrained(model, str(adapter))
     logits = _logits(adapted, ids)
     with adapted.disable_adapter():
@@ -111,6 +146,39 @@ def _expect(
     _perturb(adapted, UNIT_ROUNDOFF[stored_in])
     noise = (_logits(adapted, ids) - logits).abs().max().item()
     return _Expected(logits, effect, noise)
+
+
+@dataclass(frozen=True)
+class _Bases:
+    """The base model, as it is stored and as it was trained beside."""
+
+    folder: Path
+    quantised: Quantised | None
+    vocab_size: int
+    options: Mapping[str, Any]
+
+    def load(self, *, quantised: bool) -> PreTrainedModel:
+        if quantised:
+            assert self.quantised is not None
+            trusted = self.options["trust_remote_code"]
+            model = load_dequantised(self.folder, self.quantised, trust_remote_code=trusted)
+            model = model.to(self.options["dtype"])
+        else:
+            model = AutoModelForCausalLM.from_pretrained(self.folder, **self.options)
+        if getattr(model.get_input_embeddings(), "num_embeddings", self.vocab_size) != self.vocab_size:
+            _resize(model, self.vocab_size)
+        return model
+
+
+@torch.no_grad()
+def _resize(model: PreTrainedModel, num_rows: int) -> None:
+    """Rows that the adapter does not hold are the mean of the others, around which they were drawn for training."""
+    former = cast("torch.Tensor", model.get_input_embeddings().weight).shape[0]
+    model.resize_token_embeddings(num_rows, mean_resizing=False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        weight = cast("torch.Tensor | None", getattr(module, "weight", None))
+        if weight is not None and num_rows > former:
+            weight[former:] = weight[:former].float().mean(0).to(weight.dtype)
 
 
 @torch.no_grad()

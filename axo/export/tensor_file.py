@@ -26,6 +26,8 @@ FLOATS: Mapping[str, torch.dtype] = {
 }
 """The number formats that can be added to or converted; every other tensor is copied byte by byte."""
 
+_ALL = {**FLOATS, "I64": torch.int64, "I32": torch.int32, "I8": torch.int8, "U8": torch.uint8}
+
 _DAMAGED = "copy or download the file again"
 _ALIGNMENT_BYTES = 8
 
@@ -66,6 +68,18 @@ class Stored:
     file: TensorFile
     entry: Entry
 
+    @property
+    def name(self) -> str:
+        return self.entry.name
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.entry.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.entry.dtype
+
     def data(self, start: int, stop: int) -> torch.Tensor:
         """The bytes of rows [start, stop), uint8 (n,), a view."""
         first, size = self.entry.start, self.entry.row_bytes
@@ -80,6 +94,11 @@ class Stored:
     def matrix(self) -> torch.Tensor:
         """The whole tensor, (rows, rest)."""
         return self.rows(0, self.entry.num_rows)
+
+    def codes(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The whole tensor in its own number format, whole numbers too; as `dtype`: its bytes read so, flat."""
+        data = self.data(0, self.entry.num_rows).clone()  # aligned
+        return data.view(dtype) if dtype is not None else data.view(_ALL[self.entry.dtype]).view(self.entry.shape)
 
 
 def open_tensors(path: Path) -> TensorFile:

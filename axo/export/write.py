@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from axo.export.assemble import Output, OutputFile, Scratch
+from axo.export.assemble import Output, OutputFile
+from axo.export.changes import Scratch
 from axo.export.tensor_file import encode_header
 
 _BLOCK_ELEMENTS = 1 << 20
@@ -39,7 +40,7 @@ def _write_file(file: OutputFile, path: Path, *, pool: ThreadPoolExecutor, writt
     def write_block(block: tuple[Output, int, int, int]) -> None:
         output, start, stop, offset = block
         if output.copied:
-            data = output.source.data(start, stop)
+            data = output.copied.data(start, stop)
         else:
             data = output.values(start, stop, scratch=_of_this_thread(scratches)).view(-1).view(torch.uint8)
         _write_all(descriptor, data, offset)
@@ -57,7 +58,7 @@ def _blocks(file: OutputFile, *, first: int) -> Iterator[tuple[Output, int, int,
     """(output, row, row after the last, place in the file) of every block, in the order of the file."""
     offset = first
     for output in file.outputs:
-        num_rows = output.source.entry.num_rows
+        num_rows = output.num_rows
         rows_at_a_time = max(1, _BLOCK_ELEMENTS * num_rows // max(1, math.prod(output.shape)))
         for start in range(0, num_rows if output.num_bytes else 0, rows_at_a_time):
             stop = min(start + rows_at_a_time, num_rows)

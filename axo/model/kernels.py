@@ -9,12 +9,19 @@ from axo.plan.plan import KernelsPlan
 
 def apply_kernels(model: Any, plan: KernelsPlan) -> None:
     """Before adapters are put on: what replaces modules of a transformers model."""
-    assert not plan.liger
-    del model
+    if plan.liger:
+        from axo.compat.liger import apply_liger  # the package is optional
+
+        apply_liger(model, parts=plan.liger)
 
 
 def apply_adapter_kernels(model: Any, plan: KernelsPlan) -> None:
     """Behind adapters and recomputation: what computes with adapted modules, and compiling."""
-    assert not plan.lora_mlp
-    assert not plan.compile
-    del model
+    if plan.lora_mlp:
+        from axo.model.lora_mlp import recompute_mlps  # imports peft, which only adapters need
+
+        recompute_mlps(model)
+    if plan.compile:
+        from axo.model.compile import compile_layers
+
+        compile_layers(model, plan.compile_settings)

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from axo.errors import AxoError, CheckpointError, Finding, HardwareError, RecipeError
 from axo.log import LOG, quiet_transformers
+from axo.model.config import check_class, config_class, configured
 from axo.model.damage import reason_of
 from axo.model.hub import EXPECTED, cache_only, quiet_hub
 from axo.model.quantize import quantization_arguments, settle
+from axo.model.rope import forget_lengths
 from axo.plan.model_checks import class_finding
 from axo.plan.places import can_be_hub_name
 from axo.plan.plan import QuantizationPlan
@@ -31,6 +34,7 @@ def load_model(
     dtype: torch.dtype,
     attn_implementation: str,
     vocab_size: int | None,
+    rows_multiple_of: int = 1,
     device: str,
     seed: int,
     quantization: QuantizationPlan = QuantizationPlan(),
@@ -38,13 +42,15 @@ def load_model(
     """A transformers causal LM in evaluation mode, all its weights in `dtype` on `device`.
 
     `source` is a folder to load from instead of base_model. `vocab_size` is the length of the tokenizer: where it is
-    larger than the model's embeddings, these grow by rows drawn around the mean of the others, with `seed`; they never
-    shrink. With `reinit_weights` all weights are drawn from `seed`.
+    larger than the model's embeddings, these grow by rows drawn around the mean of the others, with `seed`, to the next
+    multiple of `rows_multiple_of`; they never shrink. With `reinit_weights` all weights are drawn from `seed`.
 
     Raises RecipeError where keys contradict the model, CheckpointError where files are missing, damaged or lack
     weights of the model, HardwareError where the attention needs what this machine lacks.
     """
     config = _load_config(section, source)
+    if source is None:  # the config of a trained model has the recipe's entries already
+        config = configured(config, section)
     _check_model_type(section, config)
     if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
         _check_attention(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], attn_implementation)
@@ -53,7 +59,7 @@ def load_model(
         "dtype": dtype,
         "attn_implementation": upstream_attention,
         "trust_remote_code": section.trust_remote_code,
-        **quantization_arguments(quantization),
+        **quantization_arguments(quantization, config),
     }
     name = source or section.base_model
     with quiet_transformers(), quiet_hub(), _seeded(seed, device), _explained(name, attn_implementation):
@@ -63,10 +69,13 @@ def load_model(
             revision = section.revision_of_model if source is None else None
             arguments["local_files_only"] = cache_only(name, revision=revision)
             arguments["device_map"] = None if device == "cpu" else {"": device}
-            model = _from_pretrained(name, config=config, revision=revision, **arguments)
+            given = _model_kwargs(section, source)
+            with _explained_kwargs(given):
+                model = _from_pretrained(name, config=config, revision=revision, **given, **arguments)
         _check_attention(type(model), attn_implementation)  # for one that came with code of its own
-        _grow_embeddings(model, vocab_size)
-    settle(model, quantization)
+        _grow_embeddings(model, vocab_size, rows_multiple_of)
+    settle(model, quantization, dtype=dtype)
+    forget_lengths(model)
     return model.eval()
 
 
@@ -80,13 +89,42 @@ def _load_config(section: ModelSection, source: str | None) -> Any:
     if not can_be_hub_name(name) and not Path(expanduser(name)).is_dir():
         raise RecipeError([Finding(key, f"there is no folder {name!r}", EXPECTED)])
     cached = cache_only(name, revision=revision)
+    reader = AutoConfig if source is not None else config_class(section.cls_model_config)
     try:
         with quiet_transformers(), quiet_hub():
-            return AutoConfig.from_pretrained(
+            if reader is not AutoConfig:
+                check_class(
+                    section, PreTrainedConfig.get_config_dict(name, revision=revision, local_files_only=cached)[0]
+                )
+            return reader.from_pretrained(
                 name, revision=revision, trust_remote_code=section.trust_remote_code, local_files_only=cached
             )
+    except AxoError:
+        raise
     except Exception as error:  # a config may hold anything, and is computed with
         raise CheckpointError(f"the config of {name!r} cannot be loaded: {reason_of(error, name)}", EXPECTED) from error
+
+
+_OF_THE_PLACE = frozenset({"subfolder", "variant", "cache_dir", "force_download", "gguf_file", "use_safetensors"})
+
+
+def _model_kwargs(section: ModelSection, source: str | None) -> dict[str, Any]:
+    """The recipe's arguments of loading; for a trained model those alone that do not say where base_model's files
+    are."""
+    given = section.model_kwargs or {}
+    return {name: value for name, value in given.items() if source is None or name not in _OF_THE_PLACE}
+
+
+@contextmanager
+def _explained_kwargs(given: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        named = next((name for name in given if f"'{name}'" in str(error)), None)
+        if named is None:
+            raise
+        message = f"nothing of transformers takes {named}: {_first_line(error)}"
+        raise RecipeError([Finding("model_kwargs", message, f"remove {named}")]) from error
 
 
 def _check_model_type(section: ModelSection, config: Any) -> None:
@@ -129,11 +167,12 @@ def _check_attention(model_class: Any, attn_implementation: str) -> None:
         raise RecipeError([Finding("attn_implementation", message, "set attn_implementation: sdpa or eager")])
 
 
-def _grow_embeddings(model: Any, vocab_size: int | None) -> None:
+def _grow_embeddings(model: Any, vocab_size: int | None, multiple_of: int) -> None:
     num_rows = model.get_input_embeddings().weight.shape[0]
     if vocab_size is not None and vocab_size > num_rows:
-        LOG.info("the embeddings grow from %d to %d rows for the tokenizer's new tokens", num_rows, vocab_size)
-        model.resize_token_embeddings(vocab_size, mean_resizing=True)
+        wanted = -(-vocab_size // multiple_of) * multiple_of
+        LOG.info("the embeddings grow from %d to %d rows for the tokenizer's new tokens", num_rows, wanted)
+        model.resize_token_embeddings(wanted, mean_resizing=True)
 
 
 @contextmanager

@@ -9,8 +9,19 @@ from transformers import CONFIG_MAPPING
 
 from axo.errors import AxoError
 
-SHRINKABLE = ("gemma2", "gemma3_text", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3")
+SHRINKABLE = ("gemma2", "gemma3_text", "llama", "mistral", "mixtral", "phi3", "qwen2", "qwen3", "qwen3_moe")
 """Model types (config.json's `model_type`) whose sizes are known to scale together as below."""
+SEEING = {"gemma3": "gemma3_text"}
+"""Model types that see images too -> the type of their part about text."""
+
+
+def text_of_seeing(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The part about text of the config of a model that sees images, which a toy is made of; None for other models."""
+    inner = SEEING.get(str(config.get("model_type")))
+    if inner is None or not isinstance(config.get("text_config"), dict):
+        return None
+    outer = {name: config[name] for name in ("dtype", "torch_dtype") if name in config}
+    return {**outer, **config["text_config"], "model_type": inner}
 
 
 def shrink_config(config: Mapping[str, Any], *, vocab_size: int = 384) -> dict[str, Any]:
@@ -58,6 +69,8 @@ def _widths(full: dict[str, Any]) -> dict[str, int]:
         "hidden_size": hidden_size,
         "intermediate_size": 2 * hidden_size,
     }
+    if full.get("moe_intermediate_size") is not None:
+        widths["moe_intermediate_size"] = hidden_size
     if full.get("head_dim") is not None:
         widths["head_dim"] = small_head_dim
     if full.get("query_pre_attn_scalar") is not None:
@@ -76,7 +89,7 @@ def _layers(full: dict[str, Any]) -> dict[str, Any]:
 
 
 def _experts(full: dict[str, Any]) -> dict[str, int]:
-    limits = {"num_local_experts": 4, "num_experts_per_tok": 2}
+    limits = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
     return {name: min(full[name], limit) for name, limit in limits.items() if full.get(name)}
 
 

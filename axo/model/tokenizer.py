@@ -13,6 +13,7 @@ from axo.errors import CheckpointError, Finding, RecipeError
 from axo.log import LOG, quiet_transformers
 from axo.model.damage import reason_of
 from axo.model.hub import cache_only, quiet_hub
+from axo.model.token_overrides import override
 from axo.plan.places import can_be_hub_name
 from axo.recipe.tokenizer import SpecialTokens, TokenizerSection
 
@@ -30,12 +31,20 @@ def load_tokenizer(section: TokenizerSection, *, base_model: str, revision: str 
         message = f"the tokenizer is a slow one ({type(tokenizer).__name__}), which cannot tell where a token's text is"
         raise RecipeError([Finding("tokenizer_config", message, _EXPECTED)])
     _try(tokenizer, section.tokenizer_config or base_model)
+    if section.added_tokens_overrides:
+        tokenizer = override(tokenizer, section.added_tokens_overrides, trust_remote_code=trust_remote_code)
     if section.special_tokens is not None:
         _set_special_tokens(tokenizer, section.special_tokens)
     if section.tokens:
         tokenizer.add_tokens([_added(token) for token in section.tokens])
     _guarantee_pad(tokenizer)
     return tokenizer
+
+
+def rows_multiple_of(section: TokenizerSection) -> int:
+    """Of what number the rows are a multiple where embeddings grow: everything that loads the model asks this, so that
+    training, evaluation, inference and merging have the same rows."""
+    return 32 if section.resize_token_embeddings_to_32x else 1
 
 
 def _load(section: TokenizerSection, *, base_model: str, revision: str | None, trust_remote_code: bool) -> Any:

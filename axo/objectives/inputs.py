@@ -15,7 +15,8 @@ def attention_kwargs(batch: Batch, *, attn_implementation: str) -> dict[str, Any
 
     transformers 5.23 isolates samples in `sdpa` and `eager` by restarting position ids, and only where there is
     neither an attention mask nor a cache (masking_utils._preprocess_mask_arguments). flash_attention_2 looks at
-    position ids of a single row only, so it always gets bounds (modeling_flash_attention_utils).
+    position ids of a single row only, so it always gets bounds (modeling_flash_attention_utils). Bounds and the
+    longest sample are found here, once for all layers and from the CPU's copy, so that no layer waits for the device.
     """
     kwargs: dict[str, Any] = {
         "input_ids": batch.input_ids,
@@ -23,10 +24,19 @@ def attention_kwargs(batch: Batch, *, attn_implementation: str) -> dict[str, Any
         "attention_mask": None,
         "use_cache": False,
     }
-    if attn_implementation == "sdpa_varlen":
+    if attn_implementation in _ON_THE_HOST:
         kwargs["cu_seq_lens_q"] = batch.cu_seqlens
+    if attn_implementation == "sdpa_varlen" and batch.input_ids.device.type == "cuda":
+        kwargs |= {"cu_seq_lens_k": _on_device(batch), "max_length_q": batch.longest}
     elif attn_implementation.startswith("flash_attention"):
-        bounds = batch.cu_seqlens.to(batch.input_ids.device, torch.int32, non_blocking=True)
-        longest = int(batch.cu_seqlens.diff().max())
+        bounds, longest = _on_device(batch), batch.longest
         kwargs |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
     return kwargs
+
+
+_ON_THE_HOST = ("sdpa_varlen", "xformers")
+"""Back ends of axo's own that cut samples apart, for which they need numbers and not a tensor on the device."""
+
+
+def _on_device(batch: Batch) -> torch.Tensor:
+    return batch.cu_seqlens.to(batch.input_ids.device, torch.int32, non_blocking=True)

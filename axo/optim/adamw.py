@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
+
+_NONE: Mapping[str, Any] = {}
 
 
 def adamw_torch(
-    groups: Sequence[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float
+    groups: Sequence[dict[str, Any]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    settings: Mapping[str, Any] = _NONE,
+    module: nn.Module | None = None,
 ) -> torch.optim.AdamW:
-    """`groups` are those of parameter_groups: each brings its weight decay."""
-    return torch.optim.AdamW(list(groups), lr=lr, betas=betas, eps=eps)
+    """Operation after operation."""
+    del module
+    return torch.optim.AdamW(list(groups), lr=lr, betas=betas, eps=eps, **settings)
 
 
 def adamw_torch_fused(
-    groups: Sequence[dict[str, Any]], *, lr: float, betas: tuple[float, float], eps: float
+    groups: Sequence[dict[str, Any]],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    settings: Mapping[str, Any] = _NONE,
+    module: nn.Module | None = None,
 ) -> torch.optim.AdamW:
     """One kernel for all parameters of a group, on CPU and GPU."""
-    return torch.optim.AdamW(list(groups), lr=lr, betas=betas, eps=eps, fused=True)
+    del module
+    return torch.optim.AdamW(list(groups), lr=lr, betas=betas, eps=eps, fused=True, **settings)

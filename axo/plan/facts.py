@@ -18,7 +18,7 @@ from axo.plan.places import Place, can_be_hub_name
 
 OPTIONAL_PACKAGES = (
     "flash-attn", "flash-attn-3", "flash-attn-4", "bitsandbytes", "torchao", "gptqmodel", "optimum", "deepspeed",
-    "liger-kernel", "xformers", "tensorboard", "wandb",
+    "liger-kernel", "triton", "xformers", "tensorboard", "wandb",
 )  # fmt: skip
 
 
@@ -94,10 +94,12 @@ class DataFacts:
 class Facts:
     hardware: Hardware
     model_config: Mapping[str, Any] | None = None
-    """config.json of the base model; None where it is not known before the hub was asked."""
+    """config.json of the base model as the recipe changes it; None where it is not known before the hub was asked."""
     data: DataFacts | None = None
     places: Mapping[str, Place] = field(default_factory=dict[str, Place])
     """Recipe key -> where the model is that it names, of those that are not on this machine."""
+    stored_config: Mapping[str, Any] | None = None
+    """config.json as it lies there, where the recipe changes something of it."""
 
 
 def find_hardware() -> Hardware:

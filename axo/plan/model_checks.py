@@ -7,7 +7,9 @@ from typing import Any, cast
 
 from axo.errors import Finding, RecipeError
 from axo.plan.facts import Facts
+from axo.plan.model_changes import changes_said
 from axo.plan.plan import BatchPlan, Decision, decision
+from axo.plan.rope import fitting_factor, main_rope, positions, rope_type
 from axo.recipe.recipe import Recipe
 
 Config = Mapping[str, Any]
@@ -27,7 +29,7 @@ def check_model(recipe: Recipe, facts: Facts, batch: BatchPlan, decisions: list[
     if findings:
         raise RecipeError(findings)
     if config is not None:
-        decisions += _said(recipe, config)
+        decisions += _said(recipe, facts, config)
 
 
 def class_finding(asked: str | None, *, named: Sequence[str], loaded: str | None = None) -> Finding | None:
@@ -115,6 +117,7 @@ def _faults(recipe: Recipe, config: Config, batch: BatchPlan) -> Iterator[Findin
     yield from wrong_sizes(config)
     yield from _too_long(recipe, config)
     yield from _mixing(recipe, config, batch)
+    yield from _changing(recipe, config, batch)
 
 
 def _wrong_class(recipe: Recipe, config: Config) -> Iterator[Finding]:
@@ -148,7 +151,7 @@ _MOST: Mapping[str, int] = {
 
 
 def _too_long(recipe: Recipe, config: Config) -> Iterator[Finding]:
-    limit = _positions(config)
+    limit = positions(text_part(config))
     if limit is None or text_part(config).get("model_type") not in LIMITED:
         return
     for key in ("sequence_len", "eval_sequence_len"):
@@ -168,11 +171,29 @@ def _mixing(recipe: Recipe, config: Config, batch: BatchPlan) -> Iterator[Findin
             yield Finding(key, why, f"set {key}: false")
 
 
-def _said(recipe: Recipe, config: Config) -> Iterator[Decision]:
-    limit, length = _positions(config), recipe.data.sequence_len
+def _changing(recipe: Recipe, config: Config, batch: BatchPlan) -> Iterator[Finding]:
+    text = text_part(config)
+    limit, lengths = text.get("max_position_embeddings"), (recipe.data.sequence_len, recipe.data.eval_sequence_len or 0)
+    packs = batch.sample_packing or batch.eval_sample_packing
+    if packs and rope_type(main_rope(text)) == "dynamic" and isinstance(limit, int) and max(lengths) > limit:
+        key = "sample_packing" if batch.sample_packing else "eval_sample_packing"
+        message = (
+            f"dynamic rotary positions follow the longest sample of a row beyond {limit} tokens: what stands beside a "
+            "sample would change it"
+        )
+        yield Finding(key, message, f"set {key}: false, or rope_type: yarn or linear")
+
+
+def _said(recipe: Recipe, facts: Facts, config: Config) -> Iterator[Decision]:
+    yield from changes_said(recipe, config, facts.stored_config)
+    text, length = text_part(config), recipe.data.sequence_len
+    limit = positions(text)
     if limit is not None and length > limit:
         why = f"longer than the {limit} positions that the model was made for: it has not learnt what lies beyond"
-        yield decision("sequence_len", length, f"{length} tokens", why)
+        factor = fitting_factor(text, length)
+        if factor is not None:
+            why += f"; rope_scaling: {{rope_type: yarn, factor: {factor}}} would stretch them"
+        yield decision("sequence_len", length, f"{length} tokens", why).model_copy(update={"warning": True})
     kind, named = str(config.get("model_type")), _architectures(config)
     if kind in TEXT_CLASS and named and TEXT_CLASS[kind] not in named:
         why = f"the language model alone: what is saved does not see images as {', '.join(named)} does"
@@ -185,19 +206,3 @@ def _said(recipe: Recipe, config: Config) -> Iterator[Decision]:
 def _architectures(config: Config) -> list[str]:
     named: Any = config.get("architectures")
     return [str(name) for name in cast("list[object]", named)] if isinstance(named, list) else []
-
-
-def _positions(config: Config) -> int | None:
-    """Positions that the model was made for, with what its rotary scaling adds."""
-    text = text_part(config)
-    limits = [text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx")]
-    limit = next((value for value in limits if isinstance(value, int) and value > 0), None)
-    if limit is None:
-        return None
-    scaling: Any = text.get("rope_parameters") or text.get("rope_scaling")
-    if isinstance(scaling, dict):
-        values = cast("dict[str, Any]", scaling)
-        factor, original = values.get("factor"), values.get("original_max_position_embeddings")
-        if isinstance(factor, int | float) and isinstance(original, int):
-            return max(limit, int(factor * original))
-    return limit

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,10 +14,11 @@ from axo.plan.parameters_families import architecture
 from axo.plan.parameters_lora import count_lora
 from axo.plan.parameters_shapes import Shapes, read_shapes
 from axo.plan.places import can_be_hub_name
+from axo.plan.unfrozen import Pattern, read_patterns, rows_of
 from axo.recipe.adapters import AdapterSection
 
 LORA_ADAPTERS = ("lora", "qlora")
-CHOOSE_PARAMETERS = ("unfrozen_parameters", "lisa_n_layers", "spectrum_model_name")
+CHOOSE_PARAMETERS = ("lisa_n_layers", "spectrum_model_name")
 """Keys that train only a part of the model without an adapter."""
 
 
@@ -32,6 +34,8 @@ class ParameterCounts:
     """Of these the new ones beside the base model: low-rank matrices; 0 for full fine-tuning."""
     reason: str | None = None
     """Why a number is None."""
+    trained: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Name and shape of what is trained beside frozen weights."""
 
 
 def find_parameters(
@@ -79,26 +83,36 @@ def count_parameters(
         counts = count_lora(section, model=model, model_type=str(model_config["model_type"]))
     except NotKnown as error:
         return ParameterCounts(total=model.total, reason=str(error))
-    return ParameterCounts(model.total, counts.low_rank + counts.in_full, counts.low_rank)
+    return ParameterCounts(model.total, counts.low_rank + counts.in_full, counts.low_rank, trained=counts.table)
 
 
 def _full(section: AdapterSection, model: Architecture) -> ParameterCounts:
     for key in CHOOSE_PARAMETERS:
         if getattr(section, key, None):
             raise NotKnown(f"{key} chooses which parameters are trained")
-    return ParameterCounts(model.total, model.total, 0)
+    if not section.unfrozen_parameters:
+        return ParameterCounts(model.total, model.total, 0)
+    patterns = read_patterns(section.unfrozen_parameters)
+    chosen = [(name, shape) for name, shape in model.parameters.items() if any(one.matches(name) for one in patterns)]
+    sizes = [_trained_size(patterns, name, shape) for name, shape in chosen]
+    return ParameterCounts(model.total, sum(sizes), 0, trained=tuple(chosen))
+
+
+def _trained_size(patterns: Sequence[Pattern], name: str, shape: tuple[int, ...]) -> int:
+    rows = rows_of(patterns, name=name, num_rows=shape[0])
+    return prod(shape) if rows is None else len({row for part in rows for row in part}) * prod(shape[1:])
 
 
 def _check_stored(model_config: Mapping[str, Any], shapes: Shapes) -> None:
     method = _quantisation(model_config)
-    if method is not None and method != "bitsandbytes":
+    if method not in (None, "bitsandbytes", "gptq"):
         raise NotKnown(f"the weights are quantised ({method}), which changes what is a linear layer")
     if method is None and any(name.endswith((".qweight", ".quant_map", ".SCB")) for name in shapes):
         raise NotKnown("the weights are quantised, but config.json does not say how")
 
 
 def _quantisation(model_config: Mapping[str, Any]) -> str | None:
-    """quant_method of config.json, whose Linear4bit and Linear8bitLt of bitsandbytes are Linear layers."""
+    """quant_method of config.json; bitsandbytes and GPTQ quantise linear layers, and an adapter finds these as such."""
     section = model_config.get("quantization_config")
     if not section:
         return None

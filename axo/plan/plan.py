@@ -65,6 +65,8 @@ class QuantizationPlan(_Part):
     """How the frozen base is stored; None: in model_dtype."""
     settings: dict[str, Any] = {}
     """Arguments of transformers' BitsAndBytesConfig or GPTQConfig; number formats by their names."""
+    experts: bool = False
+    """The experts of a mixture, which are no linear layers, are packed into 4 bits too."""
 
 
 class RecomputePlan(_Part):
@@ -72,6 +74,10 @@ class RecomputePlan(_Part):
     """Each so many layers one is recomputed; None: none is."""
     offload: bool = False
     """What the backward pass needs of a recomputed layer is held in CPU memory until then."""
+    keep: tuple[str, ...] = ()
+    """Operators of recomputed layers whose results are kept: `attention`, or parts of names of torch operators."""
+    keep_nothing_in: tuple[str, ...] = ()
+    """Types of layers, as in the config's layer_types, of which nothing is kept all the same."""
 
 
 class KernelsPlan(_Part):
@@ -83,6 +89,22 @@ class KernelsPlan(_Part):
     """Each decoder layer is compiled by torch."""
     compile_settings: dict[str, Any] = {}
     """Arguments of torch.compile."""
+
+
+class StoppingPlan(_Part):
+    """When a run ends before its last step, and which of its states is the result."""
+
+    watchdog_threshold: float | None = None
+    """A step with a higher loss has failed; None: none has."""
+    watchdog_patience: int = 3
+    """Failed steps in a row that end the run."""
+    metric: str | None = None
+    """What evaluation gives that states are compared by; None: they are not."""
+    greater_is_better: bool = False
+    patience: int | None = None
+    """Evaluations in a row without a better metric that end the run; None: none do."""
+    take_best: bool = False
+    """The run ends with the weights of its best checkpoint."""
 
 
 class LossPlan(_Part):
@@ -134,6 +156,7 @@ class Plan(_Part):
     optimizer: str
     trackers: tuple[str, ...] = ()
     """Those that are asked for and installed."""
+    stopping: StoppingPlan = StoppingPlan()
     steps: StepsPlan | None
     """None before the data is prepared."""
     decisions: tuple[Decision, ...]

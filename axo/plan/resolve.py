@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from axo.errors import Finding, RecipeError
+from axo.plan.adapters import plan_adapters
 from axo.plan.attention import plan_attention
 from axo.plan.batching import plan_batch
 from axo.plan.facts import Facts, Hardware
@@ -17,6 +18,7 @@ from axo.plan.precision import plan_precision
 from axo.plan.quantization import plan_quantization
 from axo.plan.recompute import plan_recompute
 from axo.plan.schedule import plan_steps
+from axo.plan.stopping import plan_stopping
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import KNOWN_HEADS
 
@@ -32,17 +34,19 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     batch = plan_batch(recipe, engine=engine, decisions=decisions)
     decisions += [] if facts.data is None else mixture(facts.data)
     check_model(recipe, facts, batch, decisions)
+    plan_adapters(recipe, facts, decisions)
     plan = Plan(
         engine=engine,
         attn_implementation=plan_attention(recipe, facts, engine, precision, batch, decisions),
         precision=precision,
         quantization=quantization,
-        recompute=plan_recompute(recipe, engine, decisions),
+        recompute=plan_recompute(recipe, facts, engine, decisions),
         kernels=plan_kernels(recipe, facts, engine, decisions),
         loss=_loss(recipe, facts, decisions),
         batch=batch,
         optimizer=plan_optimizer(recipe, facts.hardware, engine, decisions),
         trackers=_trackers(recipe, facts.hardware, decisions),
+        stopping=plan_stopping(recipe, decisions),
         steps=plan_steps(recipe, facts.data, batch=batch, decisions=decisions),
         decisions=tuple(decisions),
     )

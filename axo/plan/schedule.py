@@ -8,6 +8,7 @@ from axo.plan import steps as formulas
 from axo.plan.facts import DataFacts
 from axo.plan.plan import BatchPlan, Cadence, Decision, StepsPlan, decision
 from axo.recipe.checkpoint_rules import has_eval_data
+from axo.recipe.optim_settings import schedule_settings
 from axo.recipe.recipe import Recipe
 
 LATER = "steps are counted when the data is prepared"
@@ -82,7 +83,8 @@ def _warmup(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int
     if optim.lr_scheduler == "constant":
         decisions.append(decision(key, asked, "0", "lr_scheduler constant has no warmup; constant_with_warmup has"))
         return 0
-    why = "linear from 0" if asked is not None else "linear from 0; 3 % of the steps, at most 100 (Axolotl default)"
+    rise = _rise(recipe)
+    why = rise if asked is not None else f"{rise}; 3 % of the steps, at most 100 (Axolotl default)"
     if total is None:
         words = str(asked) if key == "warmup_steps" and asked is not None else f"{asked or 0.03:.4g} of the steps"
         decisions.append(decision(key, asked, words if asked is not None else f"{words}, at most 100", why))
@@ -91,7 +93,40 @@ def _warmup(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int
     if formulas.asked_warmup(total, steps=optim.warmup_steps, ratio=optim.warmup_ratio) == 1:
         why = f"{why}; one step would begin and end at 0, so it becomes two (as in Axolotl)"
     decisions.append(decision(key, asked, str(warmup), why))
+    _doubt_decay(recipe, total, warmup, decisions)
     return warmup
+
+
+def _rise(recipe: Recipe) -> str:
+    """How the learning rate rises during warmup."""
+    optim, settings = recipe.optim, schedule_settings(recipe.optim)
+    if optim.lr_scheduler == "one_cycle":
+        return f"from 1/{settings.get('div_factor', 25):g} of learning_rate"
+    if optim.lr_scheduler == "rex":
+        return "linear, the first step above 0"
+    if optim.lr_scheduler == "cosine_warmup_with_min_lr":
+        first = settings.get("warmup_lr_rate")
+        return "linear, the first step above 0" if first is None else f"linear from {first:g} of learning_rate"
+    if optim.lr_scheduler == "warmup_stable_decay":
+        return f"{settings.get('warmup_type', 'linear')} from {settings.get('min_lr_ratio', 0):g} of learning_rate"
+    return "by the square of the step from 0" if optim.lr_quadratic_warmup else "linear from 0"
+
+
+def _doubt_decay(recipe: Recipe, total: int, warmup: int, decisions: list[Decision]) -> None:
+    """Say where the parts of warmup_stable_decay do not fill the run."""
+    if recipe.optim.lr_scheduler != "warmup_stable_decay":
+        return
+    settings = schedule_settings(recipe.optim)
+    decay, stable = settings.get("num_decay_steps", 0), settings.get("num_stable_steps")
+    left = total - warmup - decay
+    if left >= 0 and stable in (None, left):
+        return
+    if stable is None:
+        why = f"with {warmup} steps of warmup they do not fit into {total}: the decay begins in its middle"
+    else:
+        why = f"{warmup} + {stable} + {decay} steps of its parts are not the {total} of the run"
+    line = decision("lr_scheduler_kwargs", None, f"decay over {decay} steps", why)
+    decisions.append(line.model_copy(update={"warning": True}))
 
 
 def _logging(recipe: Recipe, total: int | None, decisions: list[Decision]) -> int | None:

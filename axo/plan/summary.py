@@ -10,6 +10,7 @@ from axo.plan.facts import Facts
 from axo.plan.parameters import ParameterCounts
 from axo.plan.places import can_be_hub_name
 from axo.plan.plan import Plan
+from axo.plan.trainable_table import Row, table
 from axo.plan.words import amount, in_words
 from axo.recipe.addresses import scheme_of
 from axo.recipe.data_rules import DATA_FILE
@@ -42,6 +43,7 @@ def summarise(
     lines = [
         ("model", _model(recipe, facts)),
         ("trained", _trained(recipe, parameters)),
+        *(("trained", line) for line in _table(plan, parameters, is_adapter=recipe.adapters.adapter is not None)),
         *(("data", line) for line in _data(recipe, data, steps)),
         *(("evaluation", line) for line in _evaluation(recipe, evaluation)),
         ("batch", _batch(plan, tokens)),
@@ -73,6 +75,11 @@ def _trained(recipe: Recipe, counts: ParameterCounts) -> str:
         return f"{what}: {counts.total:,} parameters"
     share = counts.trainable / (counts.total + (counts.adapter or 0))
     return f"{what}: {counts.trainable:,} of {counts.total + (counts.adapter or 0):,} parameters ({share:.2%})"
+
+
+def _table(plan: Plan, counts: ParameterCounts, *, is_adapter: bool) -> list[str]:
+    dtype = plan.precision.adapter_dtype if is_adapter else plan.precision.model_dtype
+    return table(Row(name, shape, dtype) for name, shape in counts.trained)
 
 
 def _data(recipe: Recipe, data: DataEstimate, steps: StepsEstimate) -> Iterator[str]:
@@ -136,7 +143,7 @@ def _schedule(recipe: Recipe, plan: Plan) -> str:
     if warmup.isdecimal():
         warmup = amount(int(warmup), "step")
     said_so = "no warmup" if warmup == "0 steps" else f"warmup {warmup}"
-    return f"{optim.optimizer}, learning rate {in_words(optim.learning_rate)}, {optim.lr_scheduler}, {said_so}"
+    return f"{plan.optimizer}, learning rate {in_words(optim.learning_rate)}, {optim.lr_scheduler}, {said_so}"
 
 
 def _machine(plan: Plan, facts: Facts) -> str:
@@ -153,8 +160,9 @@ def _numbers(recipe: Recipe, plan: Plan) -> str:
     stored = f"weights in {precision.model_dtype}"
     if recipe.adapters.adapter is not None:
         base = precision.model_dtype
-        if recipe.quantization.load_in_4bit or recipe.quantization.load_in_8bit:
-            base = f"{4 if recipe.quantization.load_in_4bit else 8} bits"
+        kind = plan.quantization.kind
+        if kind is not None:
+            base = "8 bits" if kind == "bnb_8bit" else f"{plan.quantization.settings.get('bits', 4)} bits"
         stored = f"base in {base}, adapter in {precision.adapter_dtype}"
     computed = "" if precision.autocast_dtype is None else f", computed in {precision.autocast_dtype}"
     return f"{stored}{computed}; attention {plan.attn_implementation}"

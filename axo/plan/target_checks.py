@@ -9,7 +9,7 @@ from axo.errors import Finding
 from axo.plan.parameters import LORA_ADAPTERS
 from axo.plan.parameters_architecture import Architecture, NotKnown
 from axo.plan.parameters_families import architecture
-from axo.plan.parameters_lora import ALL_LINEAR, matching
+from axo.plan.parameters_targets import ALL_LINEAR, matching
 from axo.recipe.adapters import AdapterSection
 from axo.registry.registry import did_you_mean
 
@@ -17,8 +17,8 @@ KEY = "lora_target_modules"
 
 
 def wrong_targets(section: AdapterSection, config: Mapping[str, Any] | None) -> Iterator[Finding]:
-    """`config` is the model's config.json where it is known. An adapter that is gone on with has its own targets."""
-    if section.adapter not in LORA_ADAPTERS or section.lora_model_dir is not None:
+    """`config` is the model's config.json where it is known."""
+    if section.adapter not in LORA_ADAPTERS:
         return
     model = _known(config)
     for key, pattern in _patterns(section.lora_target_modules):

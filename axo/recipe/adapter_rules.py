@@ -53,6 +53,35 @@ def _targets(key: str, targets: str | list[str] | None) -> Iterator[Finding]:
             yield Finding(f"{key}.{index}", f"{name} is in the list already", "give it once")
 
 
+OF_BASE = ("pissa", "olora")
+"""Beginnings of the methods of peft_init_lora_weights that take the adapter's first values out of the base weights."""
+
+
+def first_values(recipe: Recipe) -> list[Finding]:
+    """What peft_init_lora_weights asks of the other keys."""
+    asked = recipe.adapters.peft_init_lora_weights
+    if recipe.adapters.adapter is None or not isinstance(asked, str):
+        return []
+    return [Finding("peft_init_lora_weights", *said) for said in _against(asked, recipe)]
+
+
+def _against(asked: str, recipe: Recipe) -> Iterator[tuple[str, str]]:
+    section, quantization = recipe.adapters, recipe.quantization
+    bits = next((name for name in ("load_in_4bit", "load_in_8bit", "gptq") if getattr(quantization, name)), None)
+    of_base = asked.partition("_")[0] in OF_BASE
+    if of_base and bits is not None:
+        why = "it takes a part out of the weights, which are rounded to few bits"
+        yield f"{asked} cannot go with {bits}: true ({why})", "remove it, or train beside whole weights"
+    if of_base and section.peft_use_dora:
+        why = "the adapter could not be saved for the unchanged model"
+        yield f"{asked} cannot go with peft_use_dora: true ({why})", "keep one of the two"
+    if section.lora_target_parameters and asked != "gaussian":
+        yield f"{asked} cannot go with lora_target_parameters (it is for linear layers)", "remove it, or set gaussian"
+    odd = [rank for rank in (section.lora_r or 0, *(section.lora_rank_pattern or {}).values()) if rank % 2]
+    if asked == "orthogonal" and odd:
+        yield f"orthogonal needs even ranks, and one is {odd[0]}", "set an even lora_r"
+
+
 OF_ADAPTERS = (
     *(key for key in AdapterSection.model_fields if re.match("(lora|peft|loraplus)_", key) and key != "lora_model_dir"),
     "peft",
@@ -95,6 +124,14 @@ LAWS = (
     Excludes(
         on("peft_use_dora"), on("lora_target_parameters"),
         "DoRA scales whole modules, not single parameters", "use lora_target_modules, or remove peft_use_dora",
+    ),
+    # peft 0.21 and bitsandbytes 0.50: after an evaluation the scales of the 8-bit weights are gone.
+    Excludes(
+        on("peft_use_dora"), on("load_in_8bit"), "peft loses the scales of weights in 8 bits when DoRA reads them",
+        "set load_in_4bit: true instead of load_in_8bit, or remove peft_use_dora",
+    ),
+    Excludes(
+        on("peft_use_dora"), on("gptq"), "peft has no DoRA for layers of GPTQ", "remove peft_use_dora",
     ),
     Excludes(
         on("peft.loftq_config"), on("load_in_4bit"),

@@ -29,10 +29,12 @@ class MoRA(Section):
 
 
 class AdapterSection(Section):
-    adapter: Annotated[Literal["lora", "qlora", "llama-adapter", "mora"] | None, Supported("lora")] = None
-    """`lora` trains low-rank matrices beside frozen weights; unset: full fine-tuning."""
+    adapter: Annotated[Literal["lora", "qlora", "llama-adapter", "mora"] | None, Supported("lora", "qlora")] = None
+    """`lora` trains low-rank matrices beside frozen weights, `qlora` the same beside weights in 4 bits; unset: full
+    fine-tuning."""
     lora_model_dir: str | None = None
-    """Folder of a trained adapter for merge-lora, inference and evaluate; unset: output_dir."""
+    """Folder of a trained adapter: train goes on from it; merge-lora, inference and evaluate use it until a run that
+    went on from it has left its own in output_dir. Unset: train starts a new one, the others use that in output_dir."""
     lora_r: PositiveInt | None = None
     """Rank of the low-rank matrices."""
     lora_alpha: float | None = Field(default=None, gt=0)
@@ -43,21 +45,21 @@ class AdapterSection(Section):
     """Modules that get an adapter: names, one regular expression over full names, or `all-linear`."""
     lora_target_linear: bool = False
     """Adapters on every linear layer except the output head, besides those of lora_target_modules."""
-    lora_target_parameters: Annotated[str | list[str] | None, NotYet()] = None
+    lora_target_parameters: str | list[str] | None = None
     """Names of parameters that get an adapter though no module of their own computes with them, for example the experts
     of a layer that are stored as one tensor."""
     lora_modules_to_save: list[str] | None = None
     """Modules trained in full and saved with the adapter, e.g. embed_tokens and lm_head for new tokens."""
     lora_fan_in_fan_out: bool = False
     """Weights are stored (in, out), as in GPT-2's Conv1D."""
-    lora_rank_pattern: Annotated[dict[str, PositiveInt] | None, NotYet()] = None
+    lora_rank_pattern: dict[str, PositiveInt] | None = None
     """Module name or regular expression -> a rank of its own, instead of lora_r."""
-    lora_alpha_pattern: Annotated[dict[str, PositiveInt] | None, NotYet()] = None
+    lora_alpha_pattern: dict[str, PositiveInt] | None = None
     """Module name or regular expression -> a scale of its own, instead of lora_alpha."""
 
     peft_use_rslora: bool = False
     """Rank-stabilised scale lora_alpha / sqrt(lora_r) (Kalajdzievski 2023, arXiv 2312.03732)."""
-    peft_use_dora: Annotated[bool | None, NotYet()] = None
+    peft_use_dora: bool | None = None
     """Train the length of each weight vector apart from its direction, which the adapter changes (DoRA: Liu et al.
     2024, arXiv 2402.09353)."""
     peft_init_lora_weights: Annotated[
@@ -65,21 +67,24 @@ class AdapterSection(Section):
         | Literal["gaussian", "eva", "olora", "pissa", "corda", "loftq", "orthogonal", "mica", "lora_ga"]
         | Annotated[str, Field(pattern=r"^pissa_niter_\d+$")]
         | None,
-        NotYet(off=(True,)),
+        Supported(
+            *(None, True, False, "gaussian", "orthogonal", "pissa", "olora", "pissa_niter_4"),
+            matching=r"pissa_niter_\d+",
+            why="it looks at data, gradients or quantised weights before training begins, which axo does not do",
+        ),
     ] = None
     """First values of the low-rank matrices; unset or true: A as a linear layer's, B zero, so that the adapter changes
-    nothing at the start; false: both random; otherwise the name of a method in peft."""
-    peft_layers_to_transform: Annotated[list[NonNegativeInt] | None, NotYet()] = None
+    nothing at the start; false: both random; otherwise the name of a method in peft. With `pissa` and `olora` the
+    adapter starts as a part of the weights, and is saved with twice the rank, as an adapter of the unchanged model."""
+    peft_layers_to_transform: list[NonNegativeInt] | None = None
     """Indices (from 0) of the layers that get adapters; unset: all."""
-    peft_layers_pattern: Annotated[list[str] | None, NotYet()] = None
+    peft_layers_pattern: list[str] | None = None
     """Names of the lists that peft_layers_to_transform counts in, where the model's is not called as usual, for example
     layers or h."""
     peft_layer_replication: Annotated[list[tuple[NonNegativeInt, NonNegativeInt]] | None, NotYet()] = None
-    """Ranges [first, end) of layers that are stacked to a deeper model which shares the base weights; each copy has
-    adapters of its own."""
-    peft_trainable_token_indices: Annotated[
-        list[NonNegativeInt] | dict[str, list[NonNegativeInt]] | None, NotYet()
-    ] = None  # fmt: skip
+    """Ranges [first, end) of layers that are stacked to a deeper model which shares the base weights, each copy with an
+    adapter of its own; such an adapter cannot be merged, nor used by anything but peft, so axo refuses it."""
+    peft_trainable_token_indices: list[NonNegativeInt] | dict[str, list[NonNegativeInt]] | None = None
     """Token ids whose embeddings are trained beside the adapter, of embed_tokens or of the embeddings that a mapping
     names."""
     peft_ensure_weight_tying: Annotated[bool | None, NoEffect("tied weights always stay tied", only=(True,))] = None
@@ -89,10 +94,10 @@ class AdapterSection(Section):
     peft: Annotated[Peft | None, NotYet()] = None
     """Further settings of peft."""
 
-    loraplus_lr_ratio: Annotated[PositiveFloat | None, NotYet()] = None
+    loraplus_lr_ratio: PositiveFloat | None = None
     """Learning rate of the matrices B as a multiple of that of the matrices A (LoRA+: Hayou et al. 2024, arXiv
     2402.12354); 16 is recommended."""
-    loraplus_lr_embedding: Annotated[NonNegativeFloat | None, NotYet()] = 1e-06
+    loraplus_lr_embedding: NonNegativeFloat | None = 1e-06
     """Learning rate of adapters on embeddings under loraplus_lr_ratio."""
     merge_method: Annotated[
         Literal["legacy", "memory_efficient"] | None, NoEffect("adapters are always merged shard by shard")
@@ -117,9 +122,9 @@ class AdapterSection(Section):
     jagged_restart_anneal_steps: Annotated[NonNegativeInt | None, NotYet()] = None
     """Steps in which the learning rate falls before a restart; unset: 1."""
 
-    unfrozen_parameters: Annotated[list[str] | None, NotYet()] = None
-    """Regular expressions for names of parameters; those in which one is found are trained and all others frozen. A
-    range at the end, as in embed_tokens.weight$[:32000], trains only these rows."""
+    unfrozen_parameters: list[str] | None = None
+    """Regular expressions for the beginnings of names of parameters, in which dots are dots; what they match is trained
+    and all else frozen. A range at the end, as in model.embed_tokens.weight$[32000:], trains only these rows."""
     lisa_n_layers: Annotated[PositiveInt | None, NotYet()] = None
     """Layers that are trained at a time, drawn anew again and again, while the others are frozen (LISA: Pan et al.
     2024, arXiv 2403.17919)."""

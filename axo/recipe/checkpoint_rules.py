@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from axo.errors import Finding
+from axo.recipe.describe import one_of
 from axo.recipe.recipe import Recipe
 from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Keys, Needs, Only, notes, on
@@ -93,14 +94,30 @@ def best_is_saved(recipe: Recipe) -> list[Finding]:
         return []
     if saving.save_strategy == "no":
         return [Finding(key, "needs checkpoints, and save_strategy is 'no'", "remove it, or save_strategy")]
-    if saving.save_strategy == "best":
-        return []
-    often = (evaluation.evals_per_epoch, saving.saves_per_epoch)
-    each = (evaluation.eval_steps, saving.save_steps)
-    if _fall_together(each, often):
+    if saving.save_strategy == "best" or saves_fall_on_evaluations(recipe):
         return []
     message = "needs evaluations at every step that is saved, and eval_ and save_ keys name other steps"
     return [Finding(key, message, "give eval_steps and save_steps, the second a multiple of the first")]
+
+
+def saves_fall_on_evaluations(recipe: Recipe) -> bool:
+    """Whether every step that is saved is evaluated too, as far as the keys say; nothing is where nothing is saved."""
+    evaluation, saving = recipe.evaluation, recipe.checkpoint
+    if "no" in (evaluation.eval_strategy, saving.save_strategy):
+        return False
+    return _fall_together(
+        (evaluation.eval_steps, saving.save_steps), (evaluation.evals_per_epoch, saving.saves_per_epoch)
+    )
+
+
+def measures(recipe: Recipe) -> list[Finding]:
+    """What checkpoints are compared by is something that an evaluation gives."""
+    asked = recipe.evaluation.metric_for_best_model
+    name = (asked or "loss").removeprefix("eval_")
+    if name in _MEASURES or name.startswith("loss_"):
+        return []
+    message = f"no evaluation gives {asked!r}"
+    return [Finding("metric_for_best_model", message, f"expected {one_of(_MEASURES)}, or loss_ and a data set's name")]
 
 
 def _fall_together(each: tuple[float | None, float | None], often: tuple[int | None, int | None]) -> bool:
@@ -132,6 +149,7 @@ def has_eval_data(recipe: Recipe) -> bool:
 
 
 _NEAR = 1e-9
+_MEASURES = ("loss", "perplexity", "token_accuracy")
 _SAME = (
     ("eval_steps", "evals_per_epoch"),
     ("save_steps", "saves_per_epoch"),

@@ -20,15 +20,16 @@ class EvaluationSection(Section):
     evals_per_epoch: NonNegativeInt | None = None
     """Evaluations in an epoch; 0: never."""
 
-    metric_for_best_model: Annotated[str | None, NotYet()] = None
-    """Measure by which checkpoints are compared: `loss`, or another that an evaluation gives, with or without `eval_`
-    (with reward_model also `accuracy` and `margin`); unset: loss."""
-    greater_is_better: Annotated[bool | None, NotYet(off=(None,))] = None
-    """Whether more of metric_for_best_model is better; unset: yes, unless its name ends in `loss`. Axolotl ignores
-    `false`."""
-    load_best_model_at_end: Annotated[bool | None, NotYet()] = False
-    """End with the weights of the best checkpoint instead of the last; save_steps must be a multiple of eval_steps."""
-    early_stopping_patience: Annotated[PositiveInt | None, NotYet()] = None
+    metric_for_best_model: str | None = None
+    """Measure by which checkpoints are compared, with or without `eval_`: `loss`, `perplexity`, `token_accuracy`, or
+    `loss_` and the name of a data set; unset: loss."""
+    greater_is_better: bool | None = None
+    """Whether more of metric_for_best_model is better; unset: of an accuracy yes, of a loss and a perplexity no.
+    Axolotl ignores `false`."""
+    load_best_model_at_end: bool | None = False
+    """End with the weights of the best checkpoint instead of the last; save_steps must be a multiple of eval_steps;
+    unset: with early_stopping_patience, where it is one."""
+    early_stopping_patience: PositiveInt | None = None
     """Evaluations in a row without a better metric_for_best_model after which the run ends; save_steps must be a
     multiple of eval_steps; unset: it runs to its end."""
 

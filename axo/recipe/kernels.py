@@ -6,7 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PositiveInt
 
-from axo.recipe.section import FASTER, LEANER, NoEffect, NotYet, Section
+from axo.recipe.section import FASTER, LEANER, NoEffect, NotYet, Section, Supported
+
+NO_HOOK = NoEffect("transformers has no place where such a kernel could be put in; the results are equal without it")
+WHOLE_PROCESS = NoEffect("Liger would put it into every model of the process; transformers' own code computes the same")
+CHUNKED = NoEffect("chunked_cross_entropy computes the same loss in as little memory, and is on where it can be")
 
 InductorOption = Literal[
     "coordinate_descent_tuning", "coordinate_descent_check_all_directions", "shape_padding", "epilogue_fusion",
@@ -17,46 +21,52 @@ InductorOption = Literal[
 
 
 class KernelSection(Section):
-    torch_compile: Annotated[Literal["auto"] | bool | None, FASTER] = None
-    """Compile the model with torch.compile; `auto`: where torch is new enough."""
-    torch_compile_backend: Annotated[str | None, FASTER] = None
+    torch_compile: Literal["auto"] | bool | None = None
+    """Compile each decoder layer with torch.compile; `auto`: on a GPU."""
+    torch_compile_backend: str | None = None
     """What compiles under torch_compile; unset: inductor."""
     torch_compile_mode: Annotated[
-        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None, FASTER
+        Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None,
+        Supported(
+            "default",
+            "max-autotune-no-cudagraphs",
+            why="CUDA graphs write each result to the place of the one before, which accumulation may still need",
+        ),
     ] = None
     """What torch.compile trades for speed: `reduce-overhead` memory, `max-autotune` time to compile."""
-    torch_compile_options: Annotated[dict[InductorOption, bool | int | float | str] | None, FASTER] = None
+    torch_compile_options: dict[InductorOption, bool | int | float | str] | None = None
     """Settings of torch.compile's backend inductor."""
 
-    lora_mlp_kernel: Annotated[bool | None, FASTER] = None
-    """Compute feed-forward layers with adapters in fused kernels; unset: where they fit."""
-    lora_qkv_kernel: Annotated[bool | None, FASTER] = None
+    lora_mlp_kernel: bool | None = None
+    """Let feed-forward layers with LoRA keep only their input, and compute gate and up again in the backward pass;
+    unset: no, though Axolotl does so where it can."""
+    lora_qkv_kernel: Annotated[bool | None, NO_HOOK] = None
     """Compute query, key and value with adapters in a fused kernel; unset: where it fits."""
-    lora_o_kernel: Annotated[bool | None, FASTER] = None
+    lora_o_kernel: Annotated[bool | None, NO_HOOK] = None
     """Compute attention's output projection with its adapter in a fused kernel; unset: where it fits."""
-    lora_embedding_kernel: Annotated[bool | None, FASTER] = None
+    lora_embedding_kernel: Annotated[bool | None, NO_HOOK] = None
     """Compute embeddings with an adapter in a fused kernel; unset: where it fits."""
 
-    liger_rope: Annotated[bool | None, FASTER] = None
+    liger_rope: Annotated[bool | None, WHOLE_PROCESS] = None
     """Rotary positions by Liger's kernel (Hsu et al. 2024, arXiv 2410.10989)."""
-    liger_rms_norm: Annotated[bool | None, FASTER] = None
+    liger_rms_norm: bool | None = None
     """RMSNorm by Liger's kernel."""
     liger_rms_norm_gated: Annotated[bool | None, FASTER] = None
     """RMSNorm with a gate, as in linear attention of Qwen 3.5, by a fused kernel."""
-    liger_layer_norm: Annotated[bool | None, FASTER] = None
+    liger_layer_norm: bool | None = None
     """LayerNorm by Liger's kernel."""
-    liger_glu_activation: Annotated[bool | None, FASTER] = None
+    liger_glu_activation: bool | None = None
     """Gated activations of feed-forward layers (SwiGLU, GeGLU) by Liger's kernel."""
-    liger_swiglu: Annotated[bool | None, FASTER] = None
+    liger_swiglu: bool | None = None
     """Old name of liger_glu_activation."""
-    liger_cross_entropy: Annotated[bool | None, FASTER] = None
+    liger_cross_entropy: Annotated[bool | None, CHUNKED] = None
     """Cross-entropy by Liger's kernel, from whole logits."""
-    liger_fused_linear_cross_entropy: Annotated[bool | None, FASTER] = None
+    liger_fused_linear_cross_entropy: Annotated[bool | None, CHUNKED] = None
     """Output head and cross-entropy by Liger's kernel in pieces, without whole logits in memory."""
-    cut_cross_entropy: Annotated[bool | None, FASTER] = None
+    cut_cross_entropy: Annotated[bool | None, CHUNKED] = None
     """Output head and cross-entropy in one kernel, without logits in memory (Wijmans et al. 2024, arXiv 2411.09009)."""
 
-    flash_attn_cross_entropy: Annotated[bool | None, FASTER] = None
+    flash_attn_cross_entropy: Annotated[bool | None, CHUNKED] = None
     """Cross-entropy by the kernel of the package flash-attn."""
     flash_attn_rms_norm: Annotated[bool | None, FASTER] = None
     """RMSNorm by the kernel of the package flash-attn."""

@@ -41,9 +41,9 @@ class ModelSection(Section):
         ),
     ] = None
     """Class of the model; must be the one that the model's config names. Unset: taken from the config."""
-    cls_model_config: Annotated[str | None, NotYet(off=("AutoConfig",))] = None
-    """Class of transformers that reads the model's config, for example Gemma3TextConfig; unset: the one for its
-    model_type."""
+    cls_model_config: Annotated[str, Field(pattern=r"^[A-Z]\w*Config$")] | None = None
+    """Class of transformers that reads the model's config, for example Gemma3TextConfig for the text part of a model
+    that also sees images; unset: the one for its model_type."""
     trust_remote_code: bool = False
     """Run Python code that comes with a hub model or tokenizer."""
     attn_implementation: Annotated[
@@ -55,19 +55,26 @@ class ModelSection(Section):
         ]
         | HubKernel
         | None,
-        Supported("eager", "sdpa", "flash_attention_2", "sdpa_varlen"),
+        Supported(
+            "eager", "sdpa", "sdpa_varlen", "flash_attention_2", "flash_attention_3", "flash_attention_4",
+            "flex_attention", "xformers",
+            why="sage and fp8 attention have no backward pass, and axo loads no kernels from the hub",
+        ),
     ] = None  # fmt: skip
-    """How attention is computed; unset: flash_attention_2 on a GPU that has it, else sdpa_varlen (one call for each
-    length of samples, no mask). A name with a slash is a repository of kernels on the hub."""
+    """How attention is computed; unset: the newest flash attention that is installed and made for the GPU, else
+    sdpa_varlen (no mask: one call for all samples on a GPU in 16 bits, else one for each length of samples). sage and
+    fp8 have no backward pass; a name with a slash is a repository of kernels on the hub, which axo does not load."""
     reinit_weights: bool = False
     """Start from random weights (from `seed`) in the shape of base_model instead of its weights."""
-    overrides_of_model_config: Annotated[dict[str, Any] | None, NotYet()] = None
-    """Entries that replace those of the model's config before loading, for example rope_parameters or
-    output_router_logits."""
-    model_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
-    """Further arguments of transformers' from_pretrained when the model is loaded."""
-    rope_scaling: Annotated[dict[str, Any] | None, NotYet()] = None
-    """How rotary positions are stretched for long contexts; today's place for it is inside model_config."""
+    overrides_of_model_config: dict[str, Any] | None = None
+    """Entries that replace those of the model's config before it is built, for example rope_parameters, sliding_window
+    or attention_dropout; mappings are merged into the config's. They are saved with the trained model."""
+    model_kwargs: dict[str, Any] | None = None
+    """Further arguments of transformers' from_pretrained when the base model is loaded, for example
+    experts_implementation or subfolder."""
+    rope_scaling: dict[str, Any] | None = None
+    """How rotary positions are stretched for long texts: rope_type (linear, dynamic, yarn, longrope, llama3) and its
+    entries, such as factor; the same as rope_parameters inside overrides_of_model_config."""
     llama4_linearized_experts: Annotated[bool | None, NotYet()] = None
     """The checkpoint holds each expert of Llama 4 as linear layers of its own, which can be quantised one by one,
     instead of one tensor for all."""

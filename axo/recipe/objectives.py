@@ -25,9 +25,9 @@ class ObjectiveSection(Section):
     liger_use_token_scaling: Annotated[bool | None, NotYet()] = None
     """Multiply each token's loss by its probability, without a gradient through it (DFT, Wu et al. 2025, arXiv
     2508.05629); needs liger_fused_linear_cross_entropy."""
-    neftune_noise_alpha: Annotated[PositiveFloat | None, NotYet()] = None
-    """Strength of uniform noise on the embeddings while training, divided by sqrt(tokens x width) (NEFTune, Jain et al.
-    2023, arXiv 2310.05914, with 5); unset: no noise."""
+    neftune_noise_alpha: PositiveFloat | None = None
+    """Strength of uniform noise on the embeddings while training, divided by sqrt(tokens of the sample x width)
+    (NEFTune, Jain et al. 2023, arXiv 2310.05914, with 5); unset: no noise."""
 
     kd_trainer: Annotated[bool | None, NotYet()] = None
     """Learn a teacher's probabilities of its likeliest tokens beside the answers (Hinton et al. 2015, arXiv

@@ -35,9 +35,16 @@ class OptimSection(Section):
             "rmsprop_bnb_8bit", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "sgd", "sinkgd",
             "stable_adamw",
         ],
-        Supported("adamw_torch", "adamw_torch_fused"),
+        Supported(
+            "adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "adamw_8bit", "adamw_bnb_8bit",
+            "adamw_torch_4bit", "adamw_torch_8bit", "ademamix", "ademamix_8bit", "ao_adamw_4bit", "ao_adamw_8bit",
+            "lion_32bit", "lion_8bit", "lion_pytorch", "muon", "paged_adamw_32bit", "paged_adamw_8bit",
+            "paged_ademamix_32bit", "paged_ademamix_8bit", "paged_lion_32bit", "paged_lion_8bit", "rmsprop",
+            "rmsprop_bnb", "rmsprop_bnb_32bit", "rmsprop_bnb_8bit", "sgd",
+        ),
     ] = "adamw_torch_fused"  # fmt: skip
-    """AdamW of torch (Loshchilov and Hutter 2019, arXiv 1711.05101); `_fused` where the device has it."""
+    """How weights are moved: AdamW of torch (Loshchilov and Hutter 2019, arXiv 1711.05101), `_fused` in one kernel;
+    `8bit` and `4bit` keep its state in fewer bits, `paged` in memory that the GPU may give away."""
     weight_decay: NonNegativeFloat = 0.0
     """Decoupled weight decay of weight matrices; biases and norms have none."""
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
@@ -52,7 +59,12 @@ class OptimSection(Section):
             "cosine_with_restarts", "greedy", "inverse_sqrt", "log_sweep", "one_cycle", "polynomial",
             "reduce_lr_on_plateau", "rex", "warmup_stable_decay",
         ],
-        Supported("cosine", "linear", "constant", "constant_with_warmup"),
+        Supported(
+            "cosine", "linear", "constant", "constant_with_warmup", "cosine_warmup_with_min_lr", "cosine_with_min_lr",
+            "cosine_with_restarts", "inverse_sqrt", "one_cycle", "polynomial", "rex", "warmup_stable_decay",
+            why="the learning rate is a function of the step alone, while reduce_lr_on_plateau and greedy follow the "
+            "loss and log_sweep searches for a learning rate",
+        ),
     ] = "cosine"  # fmt: skip
     """Shape of the learning rate after warmup."""
     warmup_steps: NonNegativeInt | None = None
@@ -60,29 +72,29 @@ class OptimSection(Section):
     warmup_ratio: float | None = Field(default=None, ge=0, le=1)
     """Share of the steps that warm up."""
     cosine_min_lr_ratio: float | None = Field(default=None, ge=0, le=1)
-    """Lowest learning rate of the schedule cosine as a share of learning_rate; other schedules take no notice of it."""
+    """Lowest learning rate of the schedules cosine and rex as a share of learning_rate; others take no notice of it."""
     max_grad_norm: NonNegativeFloat = 1.0
     """Gradients are scaled down to this norm; 0 switches clipping off."""
-    cosine_constant_lr_ratio: Annotated[float | None, Field(ge=0, le=1), NotYet()] = None
+    cosine_constant_lr_ratio: float | None = Field(default=None, ge=0, le=1)
     """Share of the steps after which cosine stays at its lowest, which cosine_min_lr_ratio gives; unset: it falls to
     the end."""
-    lr_quadratic_warmup: Annotated[bool | None, NotYet()] = None
+    lr_quadratic_warmup: bool | None = None
     """Raise the learning rate by the square of the step during the warmup of cosine, instead of linearly."""
-    lr_scheduler_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
+    lr_scheduler_kwargs: dict[str, Any] | None = None
     """Settings of the lr_scheduler, named as transformers' get_..._schedule functions and torch's OneCycleLR name
     them."""
     lr_div_factor: Annotated[PositiveFloat | None, UNREAD] = None
     """What the highest learning rate is divided by to start from."""
 
-    lr_groups: Annotated[list[LrGroup] | None, NotYet()] = None
+    lr_groups: list[LrGroup] | None = None
     """Learning rates of their own for some modules."""
-    embedding_lr: Annotated[PositiveFloat | None, NotYet()] = None
+    embedding_lr: PositiveFloat | None = None
     """Learning rate of the embeddings, the output head and lora_modules_to_save, which then do not decay; unset:
     learning_rate."""
-    embedding_lr_scale: Annotated[PositiveFloat | None, NotYet()] = None
-    """The same as a multiple of learning_rate; it goes before embedding_lr."""
-    optim_args: Annotated[str | dict[str, Any] | None, NotYet()] = None
-    """More arguments of the optimizer: a mapping, or text like `rank=64,scale=0.25`."""
+    embedding_lr_scale: PositiveFloat | None = None
+    """The same as a multiple of learning_rate."""
+    optim_args: str | dict[str, Any] | None = None
+    """More arguments of the optimizer: a mapping, or text like `momentum=0.9,nesterov=true`."""
     optim_target_modules: Annotated[list[str] | Literal["all_linear"] | None, NotYet()] = None
     """Parts of the names of the linear layers that GaLore, Q-GaLore and APOLLO treat, or `all_linear`; unset: attn and
     mlp for Q-GaLore, while the others need it."""

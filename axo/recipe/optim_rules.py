@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 from axo.errors import Finding
+from axo.recipe.optim import OptimSection
+from axo.recipe.optim_settings import (
+    LR_END,
+    OPTIMIZER_SETTINGS,
+    SCHEDULE_SETTINGS,
+    optimizer_settings,
+    schedule_settings,
+    setting_faults,
+)
 from axo.recipe.recipe import Recipe
 from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Keys, Needs, Only, above, on
@@ -28,6 +40,39 @@ def restarts(recipe: Recipe) -> list[Finding]:
     return [Finding("jagged_restart_steps", message, "raise it, or lower the other two")]
 
 
+def settings(recipe: Recipe) -> list[Finding]:
+    """optim_args and lr_scheduler_kwargs hold settings of the optimizer and of the schedule, which fit together."""
+    optim = recipe.optim
+    faults = list(setting_faults(optim))
+    if faults or optim.optimizer not in OPTIMIZER_SETTINGS or optim.lr_scheduler not in SCHEDULE_SETTINGS:
+        return faults
+    return [*_momentum(optim, optimizer_settings(optim)), *_rates(optim, schedule_settings(optim))]
+
+
+def _momentum(optim: OptimSection, given: Mapping[str, Any]) -> Iterator[Finding]:
+    if optim.optimizer == "sgd" and given.get("nesterov") and (not given.get("momentum") or given.get("dampening")):
+        message = "nesterov: true needs momentum, and no dampening"
+        yield Finding("optim_args", message, "for example optim_args: {momentum: 0.9, nesterov: true}")
+
+
+def _rates(optim: OptimSection, given: Mapping[str, Any]) -> Iterator[Finding]:
+    key, peak = "lr_scheduler_kwargs", optim.learning_rate
+    if optim.lr_scheduler in ("cosine_with_min_lr", "cosine_warmup_with_min_lr") and given:
+        if ("min_lr" in given) == ("min_lr_rate" in given):
+            yield Finding(
+                key, "one of min_lr and min_lr_rate is needed, and only one", "for example {min_lr_rate: 0.1}"
+            )
+        elif given.get("min_lr", 0) > peak:
+            yield Finding(key, f"min_lr {given['min_lr']:g} is above learning_rate, {peak:g}", "lower it")
+    if optim.lr_scheduler == "polynomial" and given.get("lr_end", LR_END) >= peak:
+        end = given.get("lr_end", LR_END)
+        yield Finding(key, f"lr_end {end:g} is not below learning_rate, {peak:g}", "for example {lr_end: 0}")
+    if optim.lr_scheduler == "warmup_stable_decay" and given and "num_decay_steps" not in given:
+        yield Finding(key, "num_decay_steps is missing", "for example {num_decay_steps: 100}")
+    if given.get("cycle_momentum"):
+        yield Finding(key, "cycle_momentum: true is not supported: only the learning rate is scheduled", "remove it")
+
+
 def remarks(recipe: Recipe) -> list[Note]:
     """Keys that the optimizer, the schedule or the length of the run leave without effect."""
     optim, run = recipe.optim, recipe.run
@@ -40,7 +85,10 @@ def remarks(recipe: Recipe) -> list[Note]:
         said += [Remark((key,), "lr_scheduler constant has no warmup, constant_with_warmup has") for key in warm]
     elif run.max_steps is not None and (optim.warmup_steps or 0) >= run.max_steps:
         said.append(f"learning_rate is never reached: max_steps ({run.max_steps}) ends the run within warmup_steps")
-    if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler != "cosine":
+    if optim.lr_scheduler == "one_cycle" and "pct_start" in (optim.lr_scheduler_kwargs or {}):
+        warm = [key for key in ("warmup_steps", "warmup_ratio") if getattr(optim, key)]
+        said += [Remark((key,), "pct_start of lr_scheduler_kwargs says how long the rise is") for key in warm]
+    if optim.cosine_min_lr_ratio is not None and optim.lr_scheduler not in ("cosine", "rex"):
         said.append(Remark(("cosine_min_lr_ratio",), f"lr_scheduler is {optim.lr_scheduler}"))
     if run.max_steps is not None and "num_epochs" in run.model_fields_set:
         said.append(Remark(("num_epochs",), "max_steps ends the run"))
@@ -64,6 +112,14 @@ _LAYERWISE = (
 _FLASH = ("flash_adam", "flash_adamw", "flash_lion", "flash_sgd", "flash_sgdw")
 LAWS = (
     Excludes(on("embedding_lr"), on("embedding_lr_scale"), "both set one learning rate", "keep one of the two"),
+    Excludes(
+        on("embedding_lr"), on("loraplus_lr_ratio"), "LoRA+ sets the learning rate of every weight",
+        "set loraplus_lr_embedding instead, or remove one of the two",
+    ),
+    Excludes(
+        on("embedding_lr_scale"), on("loraplus_lr_ratio"), "LoRA+ sets the learning rate of every weight",
+        "set loraplus_lr_embedding instead, or remove one of the two",
+    ),
     Only(("dion_lr", "dion_momentum", "dion_rank_fraction", "dion_rank_multiple_of"), (on("optimizer", "dion"),)),
     Only(
         ("qgalore_rank", "qgalore_update_proj_gap", "qgalore_scale", "qgalore_proj_type", "qgalore_proj_quant",

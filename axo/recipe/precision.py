@@ -32,17 +32,21 @@ class SelectiveCheckpointing(Section):
     recompute_layer_types: list[str] | None = None
     """Types of layers, as in the config's layer_types, whose attention is recomputed; unset: sliding_attention and
     chunked_attention."""
-    offload: bool = False
+    offload: Annotated[bool, NotYet()] = False
     """Hold what is kept in CPU memory until the backward pass."""
 
 
 class PrecisionSection(Section):
     bf16: bool | Literal["auto", "full"] = "auto"
-    """Compute in bfloat16; `auto`: where the device computes it natively, on a CPU float32; `full` is the same as true:
-    weights are stored in it either way (master_weights), adapters in float32."""
-    fp16: Annotated[bool | None, Supported(False)] = None
-    """Compute in float16 with loss scaling, for devices without bfloat16."""
-    float16: Annotated[bool | None, NotYet()] = None
+    """Compute in bfloat16; `auto`: where the device computes it natively, else as fp16 says, on a CPU in float32;
+    `full` is the same as true: weights are stored in it either way (master_weights), adapters in float32."""
+    fp16: bool | None = None
+    """Compute in float16 with loss scaling, trained weights in float32; unset: on a GPU without bfloat16 under
+    bf16: auto."""
+    float16: Annotated[
+        bool | None,
+        Supported(False, why="small gradients vanish and large ones overflow without loss scaling, which fp16 has"),
+    ] = None
     """Store and compute everything in float16, without loss scaling."""
     tf32: bool | Literal["auto"] = "auto"
     """TensorFloat-32 matrix products of float32 on NVIDIA GPUs; `auto`: allowed where bf16 is computed."""
@@ -59,15 +63,27 @@ class PrecisionSection(Section):
 
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass instead of keeping its activations."""
+    gradient_checkpointing_every: Annotated[PositiveInt | None, Ours()] = None
+    """Recompute only each so many layers one, beginning with the first: fewer cost less time and more memory; unset:
+    every layer."""
     gradient_checkpointing_kwargs: Annotated[
         GradientCheckpointingKwargs | None, NoEffect("recomputation never re-enters autograd")
     ] = None
     """Settings of torch's checkpoint function, which recomputes."""
-    selective_checkpointing: Annotated[SelectiveCheckpointing | bool | None, NotYet()] = None
+    selective_checkpointing: SelectiveCheckpointing | bool | None = None
     """Keep the results of some operators although their layer is recomputed; true: those of attention."""
-    activation_offloading: Annotated[Literal["legacy", "disk", "hidden_states"] | bool | None, NotYet()] = False
-    """Hold activations outside the GPU until the backward pass: true or `legacy` in CPU memory, `disk` on disk,
-    `hidden_states` only what enters each layer."""
+    activation_offloading: Annotated[
+        Literal["legacy", "disk", "hidden_states"] | bool | None,
+        Supported(
+            False,
+            True,
+            "legacy",
+            "hidden_states",
+            why="a disk is slower than computing the layer again; CPU memory holds the same",
+        ),
+    ] = False
+    """Hold what enters each recomputed layer outside the GPU until the backward pass: true, `legacy` and
+    `hidden_states` in CPU memory, `disk` on disk."""
     layer_offloading: Annotated[bool | None, NotYet()] = False
     """Hold the weights of layers in CPU memory while others are computed, and fetch them in time."""
 

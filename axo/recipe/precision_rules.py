@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from axo.errors import Finding
 from axo.recipe.recipe import Recipe
 from axo.recipe.remark import Note, Remark
 from axo.recipe.table_rules import Excludes, Needs, Only, on
@@ -17,6 +18,15 @@ def remarks(recipe: Recipe) -> list[Note]:
     if precision.bf16 or precision.fp16:
         return []
     return [Remark(("master_weights",), "all is float32 with bf16: false")]
+
+
+def cuda_graphs(recipe: Recipe) -> list[Finding]:
+    """Options of torch.compile that would change results."""
+    key = "triton.cudagraphs"
+    if not (recipe.kernels.torch_compile_options or {}).get(key):
+        return []
+    message = f"{key} writes each result to the place of the one before, which accumulation may still need"
+    return [Finding("torch_compile_options", message, f"remove {key}")]
 
 
 _ONE_HALF = "one of the two number formats can hold"
@@ -71,6 +81,10 @@ LAWS = (
         "set gradient_checkpointing: true, or remove it",
     ),
     Needs(
+        on("gradient_checkpointing_every"), (on("gradient_checkpointing"),), "it says which layers are recomputed",
+        "set gradient_checkpointing: true, or remove it",
+    ),
+    Needs(
         on("selective_checkpointing"), (on("gradient_checkpointing"),), "it says what is not recomputed",
         "set gradient_checkpointing: true, or remove it",
     ),
@@ -91,6 +105,11 @@ LAWS = (
     Needs(
         on("gemma4_hybrid_attn_impl"), (on("attn_implementation", "flash_attention_2", None),),
         "its sliding-window layers run in flash attention", "set attn_implementation: flash_attention_2",
+    ),
+    Only(("torch_compile_backend", "torch_compile_mode", "torch_compile_options"), (on("torch_compile"),)),
+    Excludes(
+        on("torch_compile_mode"), on("torch_compile_options"), "a mode is a set of options, and torch takes one of the "
+        "two", _ONE,
     ),
     Only(("scaling_softmax_factor", "scaling_softmax_bias"), (on("scaling_softmax"),)),
 )  # fmt: skip

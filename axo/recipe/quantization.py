@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from axo.recipe.section import PLACED, NotYet, Section, Supported
+from axo.recipe.section import PLACED, NotYet, Section
 
 TorchAODType = Literal["int4", "int8", "float8_e4m3fn", "fp8", "float8", "nvfp4", "mxfp4"]
 
@@ -43,14 +43,13 @@ class LLMCompressor(Section):
 
 
 class QuantizationSection(Section):
-    load_in_8bit: Annotated[bool, Supported(False)] = False
+    load_in_8bit: bool = False
     """Store the base weights in 8 bits (bitsandbytes LLM.int8); for training with an adapter."""
-    load_in_4bit: Annotated[bool, Supported(False)] = False
+    load_in_4bit: bool = False
     """Store the base weights in 4 bits (bitsandbytes NF4); for training with an adapter."""
-    bnb_config_kwargs: Annotated[dict[str, Any] | None, NotYet()] = None
-    """Settings of transformers' BitsAndBytesConfig that replace those for 4 bits, for example
-    bnb_4bit_use_double_quant."""
-    gptq: Annotated[bool | None, NotYet()] = None
+    bnb_config_kwargs: dict[str, Any] | None = None
+    """Settings of transformers' BitsAndBytesConfig that replace axo's, for example bnb_4bit_quant_type: fp4."""
+    gptq: bool | None = None
     """The base model is quantised with GPTQ (Frantar et al. 2022, arXiv 2210.17323); for training with an adapter."""
     model_quantization_config: Annotated[Literal["Mxfp4Config", "FineGrainedFP8Config"] | None, NotYet()] = None
     """Class of transformers that says how a quantised checkpoint is read: in MXFP4, or in FP8 with a scale for each
@@ -73,9 +72,8 @@ class QuantizationSection(Section):
     llmcompressor: Annotated[LLMCompressor | None, NotYet()] = None
     """Keep pruned weights at zero while training and save the model compressed, through the package llm-compressor."""
 
-    quantize_moe_experts: Annotated[bool, NotYet()] = False
-    """Quantise the experts of a mixture, which are no linear layers of their own, too, as load_in_4bit or load_in_8bit
-    say."""
+    quantize_moe_experts: bool = False
+    """Quantise the experts of a mixture, which are no linear layers of their own, too, as load_in_4bit says."""
     nonexpert_quantization: Annotated[
         Literal["none", "bf16", "fp8", "fp8_blockwise", "nf4", "nvfp4"] | None, NotYet(off=("none", "bf16"))
     ] = None

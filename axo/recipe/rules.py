@@ -21,6 +21,8 @@ from axo.recipe import (
     precision_rules,
     preference_data_rules,
     preference_rules,
+    quantization_rules,
+    rope_rules,
     stream_rules,
 )
 from axo.recipe.recipe import Recipe
@@ -53,6 +55,7 @@ LAWS: tuple[Law, ...] = (
     *stream_rules.LAWS,
     *checkpoint_rules.LAWS,
     *extension_rules.LAWS,
+    *rope_rules.LAWS,
 )
 
 RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
@@ -63,11 +66,19 @@ RULES: tuple[Callable[[Recipe], list[Finding]], ...] = (
     checkpoint_rules.cadences,
     checkpoint_rules.evaluation_data,
     checkpoint_rules.best_is_saved,
+    checkpoint_rules.measures,
+    precision_rules.cuda_graphs,
     optim_rules.warmup,
     optim_rules.restarts,
+    optim_rules.settings,
     adapter_rules.adapter_keys,
     adapter_rules.target_modules,
+    adapter_rules.first_values,
+    quantization_rules.bnb_settings,
     engine_rules.world_size,
+    rope_rules.rope,
+    rope_rules.overrides,
+    rope_rules.model_kwargs,
     preference_rules.dpo_losses,
     preference_rules.rewards,
     preference_rules.generations,

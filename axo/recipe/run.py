@@ -23,10 +23,10 @@ class RunSection(Section):
     fallbacks: Annotated[Literal["allow", "refuse"], Ours()] = "allow"
     """`refuse` turns every fallback that the Plan would choose into an error."""
 
-    loss_watchdog_threshold: Annotated[PositiveFloat | None, NotYet()] = None
+    loss_watchdog_threshold: PositiveFloat | None = None
     """Training loss above which a step counts as failed; unset: none does."""
-    loss_watchdog_patience: Annotated[PositiveInt | None, NotYet()] = None
-    """Failed steps in a row after which training stops; unset: 3."""
+    loss_watchdog_patience: PositiveInt | None = None
+    """Failed steps in a row after which training stops with an error, its state saved; unset: 3."""
 
     hub_model_id: Annotated[str | None, NotYet()] = None
     """Hub model, `owner/name`, to which checkpoints and the trained model are sent; it is made private."""

@@ -70,11 +70,14 @@ class Supported:
     """Regular expression of further texts that axo can run, of which `values` are examples."""
     data: bool
     """Only training lacks the other values, data can be prepared all the same."""
+    why: str | None
+    """Why the others stay out, as the end of a sentence that begins with the value; None: they are not built yet."""
 
-    def __init__(self, *values: Any, matching: str | None = None, data: bool = False) -> None:
+    def __init__(self, *values: Any, matching: str | None = None, data: bool = False, why: str | None = None) -> None:
         object.__setattr__(self, "values", values)
         object.__setattr__(self, "matching", matching)
         object.__setattr__(self, "data", data)
+        object.__setattr__(self, "why", why)
 
 
 @dataclass(frozen=True)

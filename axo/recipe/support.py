@@ -109,7 +109,8 @@ def _refusals(section: type[Section], key: str, value: Any, at: str) -> Iterator
         yield Finding(at, "not supported yet", f"it means: {sentence(section, key)} Remove it to train without.")
     if supported is not None and _is_known(value, info.annotation) and not _runs(value, supported):
         runs = one_of(supported.values) + (" and others like them" if supported.matching else "")
-        yield Finding(at, f"{found(value)} is not supported yet", f"supported for {key}: {runs}")
+        lack = "is not supported yet" if supported.why is None else f"is not supported: {supported.why}"
+        yield Finding(at, f"{found(value)} {lack}", f"supported for {key}: {runs}")
     if no_effect is not None and no_effect.only and not is_in(value, no_effect.only):
         yield Finding(at, f"{found(value)} is not supported: {no_effect.why}", "remove it")
 

@@ -44,9 +44,9 @@ class TokenizerSection(Section):
     """Special tokens to set; one that is not in the vocabulary is added and the embeddings grow."""
     tokens: list[str] | None = None
     """Ordinary tokens to add to the vocabulary; the embeddings grow."""
-    added_tokens_overrides: Annotated[dict[NonNegativeInt, str] | None, NotYet()] = None
+    added_tokens_overrides: dict[NonNegativeInt, str] | None = None
     """Token id -> new text of an unused added token of the tokenizer, so that the vocabulary need not grow."""
-    resize_token_embeddings_to_32x: Annotated[bool | None, NotYet()] = None
+    resize_token_embeddings_to_32x: bool | None = None
     """Where the embeddings grow for new tokens, go on to the next multiple of 32 rows."""
     mean_resizing_embeddings: Annotated[
         bool | None,

@@ -125,7 +125,7 @@ CHAT_TEMPLATES = tuple(
     pixtral qwen2_vl qwen3 qwen3_5 qwen_25 smolvlm voxtral
     """.split()
 )
-"""Names of the chat templates that axo brings, each a file of axo/data/templates."""
+"""Names of the chat templates that axo brings: files of axo/data/templates, or other names of them."""
 
 ATTENTION = Registry(
     "attention implementation",
@@ -133,6 +133,10 @@ ATTENTION = Registry(
         "eager": "axo.model.attention.upstream:register",
         "sdpa": "axo.model.attention.upstream:register",
         "flash_attention_2": "axo.model.attention.upstream:register",
+        "flash_attention_3": "axo.model.attention.upstream:register",
+        "flash_attention_4": "axo.model.attention.upstream:register",
+        "flex_attention": "axo.model.attention.upstream:register",
+        "xformers": "axo.model.attention.xformers:register",
         "sdpa_varlen": "axo.model.attention.sdpa_varlen:register",
     },
 )
@@ -143,6 +147,7 @@ ADAPTERS = Registry(
     {
         "full": "axo.adapters.full:Full",
         "lora": "axo.adapters.lora:Lora",
+        "qlora": "axo.adapters.lora:Lora",
     },
 )
 """`full` stands for a recipe without `adapter`."""
@@ -152,18 +157,53 @@ OPTIMIZERS = Registry(
     {
         "adamw_torch": "axo.optim.adamw:adamw_torch",
         "adamw_torch_fused": "axo.optim.adamw:adamw_torch_fused",
+        "adafactor": "axo.optim.plain:adafactor",
+        "adagrad": "axo.optim.plain:adagrad",
+        "rmsprop": "axo.optim.plain:rmsprop",
+        "sgd": "axo.optim.plain:sgd",
+        "lion_pytorch": "axo.optim.lion:lion",
+        "muon": "axo.optim.muon:muon",
+        "adamw_8bit": "axo.optim.bitsandbytes:adamw_8bit",
+        "adamw_bnb_8bit": "axo.optim.bitsandbytes:adamw_8bit",
+        "paged_adamw_8bit": "axo.optim.bitsandbytes:paged_adamw_8bit",
+        "paged_adamw_32bit": "axo.optim.bitsandbytes:paged_adamw_32bit",
+        "lion_8bit": "axo.optim.bitsandbytes:lion_8bit",
+        "lion_32bit": "axo.optim.bitsandbytes:lion_32bit",
+        "paged_lion_8bit": "axo.optim.bitsandbytes:paged_lion_8bit",
+        "paged_lion_32bit": "axo.optim.bitsandbytes:paged_lion_32bit",
+        "ademamix": "axo.optim.bitsandbytes:ademamix_32bit",
+        "ademamix_8bit": "axo.optim.bitsandbytes:ademamix_8bit",
+        "paged_ademamix_8bit": "axo.optim.bitsandbytes:paged_ademamix_8bit",
+        "paged_ademamix_32bit": "axo.optim.bitsandbytes:paged_ademamix_32bit",
+        "rmsprop_bnb": "axo.optim.bitsandbytes:rmsprop_32bit",
+        "rmsprop_bnb_8bit": "axo.optim.bitsandbytes:rmsprop_8bit",
+        "rmsprop_bnb_32bit": "axo.optim.bitsandbytes:rmsprop_32bit",
+        "adamw_torch_8bit": "axo.optim.torchao:adamw_8bit",
+        "adamw_torch_4bit": "axo.optim.torchao:adamw_4bit",
+        "ao_adamw_8bit": "axo.optim.torchao:adamw_8bit",
+        "ao_adamw_4bit": "axo.optim.torchao:adamw_4bit",
     },
 )
+"""Each target makes one from parameter groups: see axo/optim/build.py."""
 
 SCHEDULES = Registry(
     "learning rate schedule",
     {
-        "cosine": "axo.optim.schedules:cosine",
-        "linear": "axo.optim.schedules:linear",
-        "constant": "axo.optim.schedules:constant",
-        "constant_with_warmup": "axo.optim.schedules:constant",
+        "cosine": "axo.optim.cosines:cosine",
+        "cosine_with_min_lr": "axo.optim.cosines:cosine_with_min_lr",
+        "cosine_warmup_with_min_lr": "axo.optim.cosines:cosine_warmup_with_min_lr",
+        "cosine_with_restarts": "axo.optim.cosines:cosine_with_restarts",
+        "one_cycle": "axo.optim.one_cycle:one_cycle",
+        "linear": "axo.optim.decays:linear",
+        "constant": "axo.optim.decays:constant",
+        "constant_with_warmup": "axo.optim.decays:constant_with_warmup",
+        "polynomial": "axo.optim.decays:polynomial",
+        "inverse_sqrt": "axo.optim.decays:inverse_sqrt",
+        "rex": "axo.optim.decays:rex",
+        "warmup_stable_decay": "axo.optim.decays:warmup_stable_decay",
     },
 )
+"""Each target is a factor of the step: see axo/optim/schedules.py."""
 
 ENGINES = Registry(
     "engine",

@@ -12,9 +12,12 @@ from axo.adapters.base import Adapter, trainable_parameters
 from axo.adapters.full import Full
 from axo.engines.base import Engine
 from axo.errors import TrainingError
+from axo.model.quantize import num_parameters
 from axo.objectives.causal_lm import CausalLM, check_head
+from axo.objectives.isolation import check_isolation
 from axo.objectives.logits import logit_transform
 from axo.plan.plan import Plan
+from axo.plan.trainable_table import Row, plain_name, table
 from axo.registry.tables import ENGINES
 
 READABLE = 0o644
@@ -25,11 +28,13 @@ def make_engine(plan: Plan) -> Engine:
         device=plan.engine.device,
         autocast_dtype=_autocast_dtype(plan),
         timeout_seconds=plan.engine.timeout_seconds,
+        loss_scaling=plan.precision.loss_scaling,
     )
 
 
 def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
-    """The objective of a causal model; its chunked loss is compared with the model's own logits first."""
+    """The objective of a causal model; first its chunked loss is compared with the model's own logits, and where packs
+    are trained on, samples of one must not see each other."""
     objective = CausalLM(
         model,
         chunked=plan.loss.chunked,
@@ -39,6 +44,10 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
     )
     if plan.loss.chunked:
         check_head(objective, autocast_dtype=_autocast_dtype(plan))
+    if plan.batch.sample_packing or plan.batch.eval_sample_packing:
+        key = "sample_packing" if plan.batch.sample_packing else "eval_sample_packing"
+        eight_bits = plan.quantization.kind == "bnb_8bit"
+        check_isolation(objective, key=key, eight_bits=eight_bits, autocast_dtype=_autocast_dtype(plan))
     return objective
 
 
@@ -72,16 +81,25 @@ def _end_as_taught(model: Any, tokenizer: Any, eot_tokens: Sequence[str]) -> Non
         model.generation_config.eos_token_id = ends if len(ends) > 1 else ends[0]
 
 
-def describe_trained(objective: CausalLM, plan: Plan) -> str:
-    """One line: how much is trained, in which number format. Raises TrainingError where that is not the Plan's."""
-    trained = trainable_parameters(objective)
-    found = sorted({str(parameter.dtype).removeprefix("torch.") for parameter in trained})
-    planned = {plan.precision.model_dtype, plan.precision.adapter_dtype}
-    if not set(found) <= planned:
-        raise TrainingError(f"weights are trained in {', '.join(found)}, the Plan says {', '.join(sorted(planned))}")
-    count = sum(parameter.size for parameter in trained)
-    total = sum(parameter.numel() for parameter in objective.parameters())
-    return f"training {count:,} of {total:,} parameters ({count / total:.2%}), {len(trained)} tensors in {found[0]}"
+def describe_trained(objective: CausalLM, plan: Plan) -> list[str]:
+    """How much is trained, and the table of it. Raises TrainingError where a number format is not the Plan's."""
+    trained = trainable_parameters(objective.model)
+    rows = [Row(plain_name(one.name), one.shape, str(one.dtype).removeprefix("torch.")) for one in trained]
+    _check_dtypes(rows, plan, is_adapter=hasattr(objective.model, "peft_config"))
+    count = sum(one.size for one in trained)
+    total = num_parameters(objective)
+    said = (
+        f"training {count:,} of {total:,} parameters ({count / total:.2%}), {len(trained)} tensors in {rows[0].dtype}"
+    )
+    return [said, *(f"  {line}" for line in table(rows))]
+
+
+def _check_dtypes(rows: Sequence[Row], plan: Plan, *, is_adapter: bool) -> None:
+    planned = plan.precision.adapter_dtype if is_adapter else plan.precision.model_dtype
+    wrong = [row for row in rows if row.dtype != planned]
+    if wrong:
+        lines = "\n  ".join(table(wrong))
+        raise TrainingError(f"the Plan says that weights are trained in {planned}, and these are not:\n  {lines}")
 
 
 def _autocast_dtype(plan: Plan) -> torch.dtype | None:

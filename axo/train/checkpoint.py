@@ -40,17 +40,18 @@ class Checkpoints:
     write_model: Callable[[Path], None]
     """Writes what others can load beside the state (adapter, tokenizer); called on rank 0."""
 
-    def save(self, progress: Progress) -> Path:
+    def save(self, progress: Progress, *, keep_all: bool = False) -> Path:
         """Write checkpoint-<step>: temporary folder, fsync, manifest, rename, prune. All ranks call it.
 
+        `keep_all`: no other checkpoint is removed for it. The best so far (`progress.saved_best`) never is.
         Raises CheckpointError where the disk refuses; what was saved before is untouched."""
-        target = self.root / f"checkpoint-{progress.step}"
+        target = self.folder(progress.step)
         draft = self.root / f".{target.name}.writing"
         with disk_must_take(target):
-            self._write(draft, target, progress)
+            self._write(draft, target, progress, keep_all=keep_all)
         return target
 
-    def _write(self, draft: Path, target: Path, progress: Progress) -> None:
+    def _write(self, draft: Path, target: Path, progress: Progress, *, keep_all: bool) -> None:
         rank, is_writer = self.engine.layout.rank, self.engine.layout.rank == 0
         if is_writer:
             shutil.rmtree(draft, ignore_errors=True)
@@ -64,7 +65,9 @@ class Checkpoints:
             (draft / STATE).write_text(json.dumps(progress.to_json()))
             write_manifest(draft, {"step": progress.step, **self.facts})
             _replace(draft, target)
-            prune(target, keep=self.save_total_limit)
+            if not keep_all:
+                best = None if progress.saved_best is None else self.folder(progress.saved_best.step)
+                prune(target, keep=self.save_total_limit, best=best)
         self._barrier()
 
     def load(self, folder: Path) -> Progress:
@@ -73,6 +76,22 @@ class Checkpoints:
         self.engine.load_state(folder / ENGINE_FOLDER)
         load_rng(folder / f"rng-{self.engine.layout.rank:05d}.safetensors", device=self.engine.device)
         return Progress.from_json(json.loads((folder / STATE).read_text()))
+
+    def take_weights(self, step: int) -> None:
+        """Put back the weights that were saved after a step. Raises CheckpointError where they are gone or damaged."""
+        folder = self.folder(step)
+        try:
+            verify(folder)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the best checkpoint cannot be taken up again: {error.message}",
+                "set load_best_model_at_end: false and run the same command to end with the last weights",
+            ) from error
+        self.engine.load_state(folder / ENGINE_FOLDER)
+
+    def folder(self, step: int) -> Path:
+        """Where the state after a step is saved."""
+        return self.root / f"checkpoint-{step}"
 
     def _compare_threads(self, then: int | None, folder: Path) -> None:
         """A CPU adds up in another order with another number of threads; on a GPU they compute nothing."""
@@ -160,12 +179,14 @@ def newest(root: Path) -> Path | None:
     return None
 
 
-def prune(saved: Path, *, keep: int) -> None:
-    """Keep the checkpoint just saved and the newest others up to `keep`.
+def prune(saved: Path, *, keep: int, best: Path | None = None) -> None:
+    """Keep the checkpoint just saved, the best one, and the newest others up to `keep`.
 
     A newer one may stand there that was passed over as damaged: it must not cost the one just saved."""
-    others = [folder for folder in _all(saved.parent) if folder != saved]
-    for folder in others[: max(0, len(others) - (keep - 1))]:
+    found = _all(saved.parent)
+    others = [folder for folder in found if folder not in (saved, best)]
+    room = max(0, keep - (len(found) - len(others)))
+    for folder in others[: max(0, len(others) - room)]:
         _set_aside(folder)
     clear_leftovers(saved.parent)
 

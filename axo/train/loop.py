@@ -48,14 +48,17 @@ class Loop:
     """What the data sets are called whose numbers stand in Batch.sets."""
 
     def train(self, progress: Progress, hooks: Sequence[Hook]) -> bool:
-        """Train from `progress` to the last step; False where a stop was asked for before."""
+        """Train from `progress` to the last step, or to one that a hook calls the last; False where a stop was asked
+        for before."""
         with closing(self.feed.steps(progress, total_steps=self.total_steps)) as steps:
             while progress.step < self.total_steps:
                 started = perf_counter()
                 end = self._step(next(steps), progress, started)
                 for hook in hooks:
                     hook.after_step(end)
-                if end.last:
+                if end.ending.fault is not None:
+                    raise end.ending.fault
+                if end.last or end.ending.finished:
                     return True
                 if end.stopping:
                     return False
@@ -72,18 +75,21 @@ class Loop:
         progress.step += 1
         progress.step_in_epoch += 1
         progress.trained_tokens += trained_tokens
+        progress.skipped_steps += update.skipped
         progress.stream = fed.stream
         metrics = StepMetrics(
             step=progress.step,
             epoch=fed.epoch,
             loss=loss,
             lr=lr,
-            grad_norm=update.grad_norm,
+            grad_norm=None if update.skipped else update.grad_norm,
             trained_tokens=trained_tokens,
             tokens_per_second=trained_tokens / (perf_counter() - started),
             peak_memory_bytes=peak_memory_bytes(self.engine.device),
             set_losses=set_losses,
             rows=fed.rows,
+            loss_scale=update.loss_scale,
+            skipped_steps=None if update.loss_scale is None else progress.skipped_steps,
         )
         return StepEnd(
             metrics=metrics,

@@ -23,8 +23,10 @@ NEUTRAL_KEYS = frozenset(
         "save_strategy", "save_steps", "saves_per_epoch", "save_total_limit", "resume_from_checkpoint",
         "auto_resume_from_checkpoints", "eval_strategy", "eval_steps", "evals_per_epoch", "eval_batch_size",
         "eval_sample_packing", "test_datasets", "logging_steps", "use_tensorboard", "use_wandb", "wandb_project",
-        "wandb_entity", "wandb_name", "wandb_run_id", "wandb_mode", "lora_model_dir",
-        "datasets", "eval_sequence_len", "max_lost_tokens",
+        "wandb_entity", "wandb_name", "wandb_run_id", "wandb_mode",
+        "datasets", "dataset_num_proc", "eval_sequence_len", "max_lost_tokens",
+        "loss_watchdog_threshold", "loss_watchdog_patience", "early_stopping_patience", "metric_for_best_model",
+        "greater_is_better", "load_best_model_at_end",
     }
 )  # fmt: skip
 """Keys that do not change what is trained; `datasets` stands in the trajectory as the hash of its content."""

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 
 from axo.adapters.base import Adapter
+from axo.adapters.full import Full
 from axo.engines.base import Engine
 from axo.errors import Stopped, TrainingError
 from axo.log import LOG
 from axo.model.kernels import apply_adapter_kernels, apply_kernels
 from axo.model.load import load_model
+from axo.model.neftune import add_noise
 from axo.model.recompute import enable_recompute
-from axo.model.tokenizer import load_tokenizer
+from axo.model.tokenizer import load_tokenizer, rows_multiple_of
 from axo.objectives.causal_lm import CausalLM
 from axo.optim.build import make_optimizer
 from axo.optim.schedules import make_schedule
@@ -34,10 +36,12 @@ from axo.train.checkpoint import Checkpoints, disk_must_take
 from axo.train.events import Hook, Progress
 from axo.train.feed import PreparedFeed, StreamFeed
 from axo.train.hooks.console import Console
+from axo.train.hooks.early_stopping import EarlyStopping
 from axo.train.hooks.evaluation import EvaluationHook
 from axo.train.hooks.metrics_file import MetricsFile
 from axo.train.hooks.saving import SavingHook
 from axo.train.hooks.tracking import TrackingHook
+from axo.train.hooks.watchdog import Watchdog
 from axo.train.job import Job
 from axo.train.loop import Loop
 from axo.train.orders import open_prepared
@@ -55,9 +59,10 @@ def run(job: Job) -> None:
         tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
         tokenizer.chat_template = job.chat_template
         optimizer = partial(make_optimizer, name=plan.optimizer, section=recipe.optim, adapters=recipe.adapters)
-        engine.prepare(objective, optimizer)
+        engine.prepare(objective, adapter.keeping_rows(optimizer) if isinstance(adapter, Full) else optimizer)
+        lines = describe_trained(objective, plan)
         if engine.layout.rank == 0:
-            LOG.info("%s", describe_trained(objective, plan))
+            LOG.info("%s", "\n".join(lines))
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe, engine=engine, pad_token_id=tokenizer.pad_token_id)
@@ -70,6 +75,7 @@ def run(job: Job) -> None:
             raise data.feed.fault
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
+        _take_best(checkpoints, progress, plan)
         if engine.layout.rank == 0:
             with disk_must_take(Path(recipe.run.output_dir)):
                 _finish(Path(recipe.run.output_dir), job, write_model)
@@ -90,6 +96,7 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
         dtype=getattr(torch, plan.precision.model_dtype),
         attn_implementation=plan.attn_implementation,
         vocab_size=len(tokenizer),
+        rows_multiple_of=rows_multiple_of(recipe.tokenizer),
         device=str(device),
         seed=recipe.run.seed,
         quantization=plan.quantization,
@@ -101,6 +108,8 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
     trained = adapter.apply(model, dtype=getattr(torch, plan.precision.adapter_dtype))
     enable_recompute(trained, plan.recompute)
     apply_adapter_kernels(trained, plan.kernels)
+    if recipe.objectives.neftune_noise_alpha is not None:
+        add_noise(trained, recipe.objectives.neftune_noise_alpha)
     return tokenizer, adapter, make_objective(trained, plan)
 
 
@@ -108,7 +117,7 @@ def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
     """Embeddings of tokens that the recipe adds must be trained, also where the base has spare rows for them.
 
     A new pad token needs no training. peft is imported only for adapters."""
-    from axo.adapters.lora import check_new_tokens
+    from axo.adapters.tokens import check_new_tokens, names_of_ends
 
     pad_only = SpecialTokens(pad_token=tokenizer.pad_token)
     before = load_tokenizer(
@@ -117,8 +126,9 @@ def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
         revision=recipe.model.revision_of_model,
         trust_remote_code=recipe.model.trust_remote_code,
     )
-    grown = len(tokenizer) > len(before)
-    check_new_tokens(recipe.adapters, grown=grown, tied=bool(model.config.tie_word_embeddings))
+    known = before.get_vocab()
+    new = [token for text, token in tokenizer.get_vocab().items() if text not in known]
+    check_new_tokens(recipe.adapters, new=new, **names_of_ends(model))
 
 
 def _train(
@@ -173,6 +183,7 @@ def _hooks(
     if steps.evaluate is not None and data.scored is not None:
         score = make_evaluate(data.scored, job.plan, engine=engine, pad_token_id=pad_token_id)
         hooks.append(EvaluationHook(score, when=steps.evaluate))
+    hooks.extend(_stopping(job.plan))
     if engine.layout.rank == 0:
         folder = Path(recipe.run.output_dir)
         hooks.append(MetricsFile(folder / output_dir.METRICS, step=progress.step))
@@ -180,6 +191,28 @@ def _hooks(
         hooks.extend(_trackers(job, recipe, folder, step=progress.step, logging_steps=steps.logging_steps))
     hooks.append(SavingHook(checkpoints, when=steps.save))
     return hooks
+
+
+def _stopping(plan: Plan) -> list[Hook]:
+    """What may end a run before its last step: on all ranks, behind the evaluation."""
+    asked, hooks = plan.stopping, list[Hook]()
+    if asked.metric is not None and plan.steps is not None:
+        saves = plan.steps.save if asked.take_best else None
+        hooks.append(EarlyStopping(asked.metric, asked.greater_is_better, asked.patience, saves))
+    if asked.watchdog_threshold is not None:
+        hooks.append(Watchdog(threshold=asked.watchdog_threshold, patience=asked.watchdog_patience))
+    return hooks
+
+
+def _take_best(checkpoints: Checkpoints, progress: Progress, plan: Plan) -> None:
+    """The weights that the run ends with, where they are not the last ones."""
+    best = progress.saved_best
+    if not plan.stopping.take_best or best is None or best.step == progress.step:
+        return
+    LOG.info(
+        "the best %s, %.6g, was that of step %d: the run ends with its weights", best.metric, best.value, best.step
+    )
+    checkpoints.take_weights(best.step)
 
 
 def _trackers(job: Job, recipe: Recipe, folder: Path, *, step: int, logging_steps: int) -> list[Hook]:

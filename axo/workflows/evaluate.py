@@ -11,6 +11,7 @@ from axo.errors import Finding, RecipeError
 from axo.log import LOG
 from axo.model.kernels import apply_kernels
 from axo.model.load import load_model
+from axo.model.tokenizer import rows_multiple_of
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe
 from axo.recipe.run import RunSection
@@ -88,6 +89,7 @@ def load_trained(recipe: Recipe, plan: Plan, *, vocab_size: int, device: str, fo
         dtype=getattr(torch, plan.precision.model_dtype),
         attn_implementation=plan.attn_implementation,
         vocab_size=vocab_size,
+        rows_multiple_of=rows_multiple_of(recipe.tokenizer),
         device=device,
         seed=recipe.run.seed,
         quantization=plan.quantization,

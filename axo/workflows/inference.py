@@ -14,6 +14,7 @@ from axo.data.preparation import format_name
 from axo.errors import CheckpointError
 from axo.infer.chat import chat
 from axo.infer.generate import GenerationSettings, chat_reply, complete, load_for_inference
+from axo.plan.attention import for_generation
 from axo.plan.resolve import resolve
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import DATASET_FORMATS
@@ -109,13 +110,14 @@ def _question(recipe: Recipe) -> Callable[[str], str]:
 
 
 def _model(recipe: Recipe, *, vocab_size: int, merged: bool, base: bool) -> Any:
-    plan = resolve(recipe, find_facts(recipe))
+    facts = find_facts(recipe)
+    plan = resolve(recipe, facts)
     device = plan.engine.device
     if merged:
         dtype = getattr(torch, plan.precision.model_dtype)
         return load_for_inference(_merged_folder(recipe), dtype=dtype, device=device)
-    if plan.attn_implementation == "sdpa_varlen":  # for packed training; generation pads and keeps a cache
-        plan = plan.model_copy(update={"attn_implementation": "sdpa"})
+    effective = for_generation(plan.attn_implementation, facts.model_config)
+    plan = plan.model_copy(update={"attn_implementation": effective})
     folder = None if base else trained_folder(recipe)
     return load_trained(recipe, plan, vocab_size=vocab_size, device=device, folder=folder).to(device).eval()
 

@@ -16,6 +16,7 @@ from axo.data.templates import resolve_chat_template
 from axo.errors import CheckpointError, TrainingError
 from axo.log import quiet_transformers
 from axo.model.byte_tokenizer import CHATML
+from axo.model.shrink import text_of_seeing
 from axo.model.tiny import make_toy_from_config
 from axo.plan.facts import read_model_config
 from axo.plan.plan import Plan
@@ -25,7 +26,9 @@ from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.registry.tables import DATASET_FORMATS
 from axo.train import checkpoint, output_dir
+from axo.workflows.facts import model_config_of
 from axo.workflows.merge import merge
+from axo.workflows.smoke_keys import added_texts, toy_keys
 from axo.workflows.train import train
 
 STEPS = 4
@@ -60,7 +63,9 @@ def smoke(loaded: LoadedRecipe, *, show_plan: Callable[[Plan], None], show: Call
 def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) -> LoadedRecipe:
     """The recipe with a toy model, toy data, few steps and a temporary output_dir."""
     recipe, flat = loaded.recipe, dict(loaded.flat)
-    model = _toy_model(recipe, folder / "model", show=show)
+    real, model = _real_config(recipe, show=show), folder / "model"
+    _make_toy(recipe, real, model)
+    its_own = toy_keys(recipe, real=real, toy=model, num_steps=STEPS)
     replaced = {
         "base_model": str(model),
         "output_dir": str(folder / "run"),
@@ -87,9 +92,13 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
         ]
     elif recipe.data.val_set_size:
         replaced["val_set_size"] = 8
+    replaced |= its_own.replaced
     for key in _DROPPED:
-        if flat.pop(key, None) is not None:
+        if flat.pop(key, None) is not None and key not in replaced:
             show(f"smoke: {key} is left out")
+    for key, why in its_own.left_out.items():
+        if flat.pop(key, None):
+            show(f"smoke: {key} is left out: {why}")
     for key, value in replaced.items():
         show(f"smoke: {key}: {_brief(flat.get(key))} -> {_brief(value)}")
     flat.update(replaced)
@@ -99,17 +108,29 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
 _DROPPED = (
     "base_model_config", "revision_of_model", "tokenizer_config", "lora_model_dir", "resume_from_checkpoint",
     "batch_size", "num_epochs", "saves_per_epoch", "save_strategy", "save_total_limit", "wandb_project", "expect",
-    "use_wandb", "use_tensorboard", "warmup_steps", "eval_steps",
+    "use_wandb", "use_tensorboard", "warmup_steps", "eval_steps", "rope_scaling", "overrides_of_model_config",
+    "cls_model_config", "model_kwargs", "added_tokens_overrides", "peft_layers_to_transform", "peft_layers_pattern",
+    "lora_rank_pattern", "lora_alpha_pattern", "unfrozen_parameters",
 )  # fmt: skip
-"""Keys that name something of the real run; the toy model and the few steps have their own."""
+"""Keys that name something of the real run; the toy model and the few steps have their own. The toy's config has what
+the recipe replaces of the real one already."""
 
 
-def _toy_model(recipe: Recipe, out: Path, *, show: Callable[[str], None]) -> Path:
+def _real_config(recipe: Recipe, *, show: Callable[[str], None]) -> Mapping[str, Any]:
+    """The config of the model that the recipe names, as the recipe changes it, or what stands in for it."""
     source = recipe.model.base_model_config or recipe.model.base_model
-    config: Mapping[str, Any] | None = read_model_config(source, revision=recipe.model.revision_of_model)
-    if config is None:
+    stored = read_model_config(source, revision=recipe.model.revision_of_model)
+    if stored is None:
         show(f"smoke: the config.json of {source} is not on this machine: a Llama stands in for its architecture")
-        config = STAND_IN
+        return STAND_IN
+    config = model_config_of(recipe, stored) or stored
+    text = text_of_seeing(config)
+    if text is not None:
+        show(f"smoke: what {source} sees images with is left out: its language model stands in for the whole")
+    return text or config
+
+
+def _make_toy(recipe: Recipe, config: Mapping[str, Any], out: Path) -> None:
     tokens = recipe.tokenizer.special_tokens
     special = {} if tokens is None else tokens.model_dump(exclude_none=True, exclude={"additional_special_tokens"})
     make_toy_from_config(
@@ -117,10 +138,9 @@ def _toy_model(recipe: Recipe, out: Path, *, show: Callable[[str], None]) -> Pat
         out=out,
         seed=recipe.run.seed,
         special_tokens=special,
-        tokens=[*_turn_ends(recipe), *(recipe.tokenizer.eot_tokens or ())],
+        tokens=[*_turn_ends(recipe), *(recipe.tokenizer.eot_tokens or ()), *added_texts(recipe)],
         chat_template=_template(recipe),
     )
-    return out
 
 
 def _template(recipe: Recipe) -> str | None:

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import axo
 from axo.data.cache import file_hashes, sampled_hash, tokenizer_fingerprint
 from axo.data.source import source_files
-from axo.errors import Finding, RecipeError
 from axo.launch.local import launch
 from axo.log import LOG
 from axo.model.fingerprint import fingerprint
+from axo.plan.continued import WEIGHTS_FILE, check_continued, read_saved
 from axo.plan.plan import Plan
 from axo.recipe.data_lacks import entries
 from axo.recipe.read import LoadedRecipe
@@ -58,11 +58,9 @@ def _train(
     check_signals: Callable[[], None],
 ) -> Trained:
     recipe = loaded.recipe
-    if recipe.adapters.lora_model_dir is not None:
-        message = "training cannot go on from a trained adapter yet"
-        hint = "leave it out to start a new one; merge-lora, inference and evaluate do read it"
-        raise RecipeError([Finding("lora_model_dir", message, hint)])
     check_written(loaded)
+    if recipe.adapters.adapter is not None and recipe.adapters.lora_model_dir is not None:
+        check_continued(recipe.adapters, read_saved(Path(recipe.adapters.lora_model_dir)))
     folder = Path(recipe.run.output_dir)
     with output_dir.locked(folder):
         prepared = prepare_run(recipe, show=show)
@@ -138,12 +136,29 @@ def _facts(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
     return {
         "prepared_data": prepared.stream_key if prepared.train is None else prepared.train.key,
         "base_weights": fingerprint(recipe.model.base_model),
+        **_adapter(recipe),
         "rows_a_step": plan.batch.packs_per_step,
         "workers": plan.engine.world_size,
         "attention": plan.attn_implementation,
         "precision": plan.precision.model_dump(),
+        **_kernels(plan),
         **_mixture(recipe),
     }
+
+
+def _kernels(plan: Plan) -> dict[str, Any]:
+    """Code of other roundings, where there is any: keys ask for it, and the machine decides whether it is used."""
+    used = plan.kernels.model_dump(mode="json", exclude_defaults=True)
+    return {"kernels": used} if used else {}
+
+
+def _adapter(recipe: Recipe) -> dict[str, str]:
+    """The content of the trained adapter that the run starts from."""
+    folder = recipe.adapters.lora_model_dir
+    if folder is None or recipe.adapters.adapter is None:
+        return {}
+    (weights,) = file_hashes([Path(folder) / WEIGHTS_FILE], root=prepared_root(recipe))
+    return {"adapter_weights": weights}
 
 
 def _mixture(recipe: Recipe) -> dict[str, Any]:
@@ -161,6 +176,7 @@ def inputs_by_key(recipe: Recipe) -> dict[str, str]:
         "tokenizer_config": tokenizer.tokenizer_config,
         "dataset_prepared_path": recipe.data.dataset_prepared_path,
         "resume_from_checkpoint": recipe.checkpoint.resume_from_checkpoint,
+        "lora_model_dir": recipe.adapters.lora_model_dir,
     }
     named |= {f"{key}.path": entry.path for key, entry in entries(recipe)}
     return {key: path for key, path in named.items() if path is not None}
@@ -175,7 +191,8 @@ def _flat_values(recipe: Recipe) -> dict[str, Any]:
         for key, value in section.items()
         if mark(SECTIONS[name].model_fields[key], NoEffect) is None
     }
-    for key in ("base_model", "base_model_config", "tokenizer_config"):  # the same folder from anywhere
+    # The same folder from anywhere.
+    for key in ("base_model", "base_model_config", "tokenizer_config", "lora_model_dir"):
         if key in values and Path(values[key]).exists():
             values[key] = str(Path(values[key]).resolve())
     return values

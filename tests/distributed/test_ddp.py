@@ -92,3 +92,16 @@ def test_losses_of_data_sets_are_those_of_one_rank(results: Any, world_size: int
         for expected, found in zip(one[key], many[key], strict=True):
             assert found == pytest.approx(expected, rel=1e-5)
     assert results[world_size]["full packed"]["sets"] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_all_ranks_skip_a_step_that_overflows_float16_on_one(results: Any, world_size: int) -> None:
+    """By hand: clipped to norm 0.1, five equal gradients move five weights by 0.01 / sqrt(5) each."""
+    history = results[world_size]["overflow"]
+    for ranks in history:
+        assert len(ranks) == world_size
+        assert all(rank == ranks[0] for rank in ranks)
+    first, second, third = (ranks[0] for ranks in history)
+    assert [step[:2] for step in (first, second, third)] == [[0.0, 65536.0], [1.0, 32768.0], [0.0, 32768.0]]
+    assert second[2] == first[2]
+    assert third[2] == pytest.approx(first[2] - 0.01 * 5**0.5, rel=1e-5)

@@ -146,6 +146,38 @@ def run_case(engine: Engine, *, packed: bool, lora: bool, bf16: bool, mixed: boo
     }
 
 
+class Toy(torch.nn.Module):
+    """The gradient of its weight is as large as the batch's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(4, 1)
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        assert batch.weights is not None
+        return (self.layer(torch.ones(len(batch.weights), 4)).float() * batch.weights).sum()
+
+
+def overflow_case(engine: Engine) -> list[list[list[float]]]:
+    """Three steps in float16; in the second the gradient of one rank overflows. Of each step and rank: whether it was
+    skipped, the loss scale after it, the sum of the weights."""
+    scaled = type(engine)(device="cpu", autocast_dtype=torch.float16, timeout_seconds=120, loss_scaling=True)  # type: ignore[call-arg]
+    scaled.layout, scaled.device = engine.layout, engine.device
+    module = Toy()
+    scaled.prepare(module, lambda one: torch.optim.SGD(one.parameters(), lr=0.1))
+    ids, bounds = torch.zeros(1, 1, dtype=torch.int64), torch.tensor([0, 1], dtype=torch.int32)
+    history = []
+    for step in range(3):
+        loud = step == 1 and engine.layout.rank == engine.layout.world_size - 1
+        batch = Batch(ids, ids, ids, bounds, weights=torch.tensor([[1e6 if loud else 0.5]]))
+        scaled.accumulate([batch], divisor=float(engine.layout.world_size))
+        update = scaled.update(lr=0.1, max_grad_norm=0.1)
+        total = sum(float(parameter.detach().sum()) for parameter in module.parameters())
+        history.append(engine.gather([float(update.skipped), update.loss_scale or 0.0, total]))
+    return history
+
+
 def first_gradients(engine: Engine, objective: CausalLM, batches: list[Batch]) -> dict[str, list[float]]:
     count = sum(row[0] for row in engine.gather([sum(objective.count(batch) for batch in batches)]))
     engine.accumulate(batches, divisor=count)
@@ -180,6 +212,7 @@ def main(out: Path, *, world_size: int) -> None:
     with engine.construct():
         for name, case in CASES.items():
             results[name] = run_case(engine, **case)
+        results["overflow"] = overflow_case(engine)
         if engine.layout.rank == 0:
             out.write_text(json.dumps(results))
         engine.gather([0.0])

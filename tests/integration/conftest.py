@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+pytest.register_assert_rewrite("tests.integration.laws")
+
 WORDS = "the quick brown fox jumps over a lazy dog while seven zebras watch and nobody answers the question".split()
 ROWS = 26
 """With 4 rows a step: 7 steps an epoch, the last of 2 rows."""

@@ -58,8 +58,7 @@ def test_a_path_that_is_not_there_is_refused_at_its_line_by_every_verb(axo: Axo,
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.startswith(f"{key}:"))
     code, _, err = axo(verb, path)
     assert code == 2
-    if not (key == "lora_model_dir" and verb == "train"):  # which says that training never reads it
-        assert f"{path}:{line}: {key}: there is no folder './no/such/folder'" in err
+    assert f"{path}:{line}: {key}: there is no folder './no/such/folder'" in err
     assert not (lab.folder / "out").exists()
 
 

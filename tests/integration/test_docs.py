@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 ALL_PAGES = (*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "decisions").glob("*.md")))
 AXOLOTL = ROOT / "docs" / "axolotl.md"
-KEYED = (AXOLOTL, ROOT / "docs" / "data.md", ROOT / "docs" / "errors.md")
+KEYED = (AXOLOTL, ROOT / "docs" / "data.md", ROOT / "docs" / "errors.md", ROOT / "docs" / "models.md")
 """Pages whose backticks are looked into."""
 
 KINDS = ("recipe", "fragment", "not yet", "wrong", "sweep")
@@ -41,6 +41,13 @@ NO_KEYS = frozenset(
     "reasoning_content skip_think datasets.save_to_disk".split()
 )
 """Beginnings of keys, names of files and of columns, and keys of axo's answers."""
+NAMES_ELSEWHERE = frozenset(
+    "attention_factor beta_fast beta_slow bnb_4bit_compute_dtype from_pretrained full_attention gate_proj "
+    "high_freq_factor long_factor loss_ low_freq_factor max_position_embeddings mscale_all_dim "
+    "original_max_position_embeddings output_router_logits pissa_niter_4 rope_parameters short_factor skipped_steps "
+    "subfolder".split()
+)
+"""Entries of models' configs, names of modules and functions, and settings of other packages."""
 
 
 def blocks(page: Path) -> Iterator[tuple[int, str, str, str]]:
@@ -137,7 +144,7 @@ def test_every_recipe_key_in_the_documentation_is_known(page: Path) -> None:
 def is_known(span: str) -> bool:
     """Whether a text in backticks that looks like a key is one; what looks like no key is let through."""
     key = span.partition(": ")[0].rstrip(":")
-    if key in NO_KEYS | WRONG_KEYS or not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\*?", key):
+    if key in NO_KEYS | WRONG_KEYS | NAMES_ELSEWHERE or not re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*\*?", key):
         return True
     if "_" not in key and "." not in key and ": " not in span:
         return True  # a single word may be anything

@@ -158,7 +158,7 @@ def test_no_difference_between_two_ways_of_saying_the_same(axo: Runner) -> None:
 
 
 def test_differences_show_both_sides_with_their_lines(axo: Runner) -> None:
-    one, two = axo.recipe("one", max_grad_norm=0.5), axo.recipe("two", torch_compile=True)
+    one, two = axo.recipe("one", max_grad_norm=0.5), axo.recipe("two", flash_attn_rms_norm=True)
     done = axo.explain(one, "--diff", two)
     assert done.returncode == 0
     assert rows_of(done.stdout, "differences in effect") == {"max_grad_norm": "0.5 (line 8) 1 (Axolotl default)"}

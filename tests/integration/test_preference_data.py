@@ -333,7 +333,7 @@ def test_what_only_training_lacks_does_not_stand_between_a_recipe_and_its_data(w
         "optimizer": "adamw_bnb_8bit",
     }  # fmt: skip
     recipe = write([PAIR], entry={"type": "chatml.intel"}, **keys)
-    lacking = {"rl", "adapter", "load_in_4bit", "optimizer"}
+    lacking = {"rl", "optimizer"}
     assert {finding.key for finding in read_recipe(recipe, for_data=True).not_yet} == lacking
     with pytest.raises(RecipeError) as caught:
         read_recipe(recipe)

@@ -40,6 +40,8 @@ HEAVY = {
 }  # fmt: skip
 LIGHT = ("axo.cli", "axo.errors", "axo.log", "axo.plan", "axo.recipe", "axo.registry", "axo.types")
 """What `--help`, `validate` and `explain` import: nothing heavy may come with it."""
+OPTIONAL = {"bitsandbytes", "deepspeed"}
+"""Heavy libraries that come with an extra: imported inside a function, where a run needs them."""
 LAZY = (*LIGHT, "axo.__main__", "axo.workflows", "axo.launch", "axo.train.worker", "axo.train.trackers", "axo.data")
 """Where a heavy library may be imported inside a function. axo.data: `preprocess` starts without torch, and `datasets`
 is for hub names only; trackers: their packages are optional."""
@@ -118,7 +120,7 @@ def lazy_imports(sources: Sources) -> list[str]:
         for name, text in sources.items()
         if not _under(name, LAZY)
         for item in _imports(text, sources)
-        if not item.at_start and _top(item.module) in HEAVY and not _for_types(text, item)
+        if not item.at_start and _top(item.module) in HEAVY - OPTIONAL and not _for_types(text, item)
     ]
 
 

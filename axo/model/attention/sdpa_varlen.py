@@ -1,4 +1,5 @@
-"""Attention of packed batches without a T x T mask: one call of torch's SDPA for all samples of one length.
+"""Attention of packed batches without a T x T mask: one call of torch's SDPA for all samples of one length, and on
+CUDA in 16 bits one call of torch's varlen kernel for all samples.
 
 It computes exactly what transformers' eager attention computes for each sample alone; in float32 the two differ by
 rounding only (below 1e-5 of a logit for the models that are tested). Samples never meet in a tensor operation, so a
@@ -16,6 +17,7 @@ from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function, sdpa_mask
 
 from axo.errors import TrainingError
+from axo.model.attention import varlen
 from axo.model.attention.samples import Samples, from_bounds, from_positions
 
 UPSTREAM_NAME = "per_sample"
@@ -23,7 +25,6 @@ UPSTREAM_NAME = "per_sample"
 attention (PreTrainedModel.get_correct_attn_implementation); those are computed here."""
 
 _UNSUPPORTED = {
-    "s_aux": "attention sinks",
     "position_bias": "a position bias",
     "cache": "a paged cache",
 }
@@ -48,19 +49,24 @@ def attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
     is_causal: bool | None = None,
     cu_seq_lens_q: torch.Tensor | None = None,
+    cu_seq_lens_k: torch.Tensor | None = None,
+    max_length_q: int | None = None,
     position_ids: torch.Tensor | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
     """query (B, H, T, D), key and value (B, H_kv, T_kv, D) -> (B, T, H, D_v), as transformers' AttentionInterface asks.
 
-    `cu_seq_lens_q` (S + 1,) on the CPU bounds the samples in the B * T tokens; without it the position ids do. With a
-    cache (T_kv > T) or a mask, all rows are computed at once. Raises TrainingError for what it cannot compute.
+    `cu_seq_lens_q` (S + 1,) on the CPU bounds the samples in the B * T tokens; without it the position ids do.
+    `cu_seq_lens_k` is the same on the device, and `max_length_q` the tokens of the longest sample: with them a kernel
+    can take all samples at once. With a cache (T_kv > T) or a mask, all rows are computed at once. `s_aux` (H,) are
+    attention sinks. Raises TrainingError for what it cannot compute.
     """
     _check_supported(others)
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-    call = _Call(scaling, dropout, softcap, causal, window=sliding_window if causal else None)
+    call = _Call(scaling, dropout, softcap, causal, window=sliding_window if causal else None, sinks=s_aux)
     rows, _, row_length, _ = query.shape
     if attention_mask is not None:
         return call(query, key, value, mask=attention_mask).transpose(1, 2).contiguous(), None
@@ -73,6 +79,14 @@ def attention(
     else:
         samples = from_bounds(cu_seq_lens_q)
     assert samples.num_tokens == rows * row_length, "cu_seq_lens_q must bound all tokens of the batch"
+    if (
+        cu_seq_lens_k is not None
+        and max_length_q is not None
+        and call.is_plain
+        and varlen.can_attend(query, key, value)
+    ):
+        window, bounds = call.window, {"bounds": cu_seq_lens_k, "longest": max_length_q}
+        return varlen.attend(query, key, value, **bounds, scaling=scaling, causal=causal, window=window), None
     if samples.fill_rows(rows):
         return call(query, key, value).transpose(1, 2).contiguous(), None
     return _each_sample(call, query, key, value, samples), None
@@ -150,6 +164,12 @@ class _Call:
     softcap: float | None
     causal: bool
     window: int | None
+    sinks: torch.Tensor | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a fused kernel computes it: nothing is done to scores or weights."""
+        return self.softcap is None and self.sinks is None and not self.dropout
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, mask: torch.Tensor | None = None
@@ -157,15 +177,16 @@ class _Call:
         """query (n, H, L, D), key and value (n, H_kv, L_kv, D) -> (n, H, L, D_v)."""
         length = query.shape[2]
         causal = self.causal and mask is None and length > 1
-        if causal and (self.softcap is not None or (self.window is not None and length > self.window)):
+        explicit = self.softcap is not None or self.sinks is not None
+        if causal and (explicit or (self.window is not None and length > self.window)):
             mask, causal = _causal_band(length, self.window, query.device), False
         grouped = query.shape[1] != key.shape[1]
-        if grouped and not (self.softcap is None and mask is None and _kernel_groups_heads(query, value)):
+        if grouped and not (not explicit and mask is None and _kernel_groups_heads(query, value)):
             repeats = query.shape[1] // key.shape[1]
             key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
             grouped = False
-        if self.softcap is not None:
-            return self._softcapped(query, key, value, mask)
+        if explicit:
+            return self._explicit(query, key, value, mask)
         return F.scaled_dot_product_attention(
             query,
             key,
@@ -177,19 +198,24 @@ class _Call:
             enable_gqa=grouped,
         )
 
-    def _softcapped(
+    def _explicit(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """softmax(softcap * tanh(scores / softcap)) @ value, the softmax in float32 (Gemma 2, arXiv 2408.00118, 2)."""
-        assert self.softcap is not None
+        """softmax(scores) @ value, the softmax in float32. With a soft cap (Gemma 2, arXiv 2408.00118, 2) a score s is
+        softcap * tanh(s / softcap); with sinks (gpt-oss, arXiv 2508.10925, 2.2) each head has one more score, of no
+        token and without a value."""
         scale = query.shape[-1] ** -0.5 if self.scaling is None else self.scaling
         scores = query @ key.transpose(2, 3) * scale
-        scores = torch.tanh(scores / self.softcap) * self.softcap
+        if self.softcap is not None:
+            scores = torch.tanh(scores / self.softcap) * self.softcap
         if mask is not None:
             scores = (
                 scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
             )
-        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+        if self.sinks is not None:
+            sinks = self.sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:-1], 1)
+            scores = torch.cat([scores, sinks], dim=-1)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)[..., : key.shape[2]]
         return F.dropout(weights, self.dropout, training=self.dropout > 0) @ value
 
 
@@ -198,7 +224,7 @@ def _kernel_groups_heads(query: torch.Tensor, value: torch.Tensor) -> bool:
     holds all scores. On CUDA only the flash kernel does: 16 bits, one head size of at most 256."""
     if query.device.type == "cpu":
         return True
-    return query.dtype in (torch.float16, torch.bfloat16) and query.shape[-1] == value.shape[-1] <= 256
+    return varlen.computed_dtype(query) in (torch.float16, torch.bfloat16) and query.shape[-1] == value.shape[-1] <= 256
 
 
 def _causal_band(length: int, window: int | None, device: torch.device) -> torch.Tensor:

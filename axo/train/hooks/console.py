@@ -7,6 +7,8 @@ import sys
 from axo.log import LOG
 from axo.train.events import StepEnd
 
+_SKIPPED = "step %d  skipped: its gradients overflowed float16; the loss is scaled by %g from here on"
+
 
 class Console:
     def __init__(self, *, total_steps: int, logging_steps: int) -> None:
@@ -19,6 +21,10 @@ class Console:
             self._bar.advance(end)
         elif end.metrics.step % self._logging_steps == 0 or end.last or end.metrics.step == 1:
             LOG.info("step %d/%d  %s", end.metrics.step, self._total_steps, _describe(end))
+        if end.metrics.grad_norm is None:
+            LOG.info(_SKIPPED, end.metrics.step, end.metrics.loss_scale)
+        if end.last and end.metrics.skipped_steps:
+            LOG.info("%d of %d steps were skipped", end.metrics.skipped_steps, end.metrics.step)
         if end.evaluation:
             LOG.info("step %d  %s", end.metrics.step, "  ".join(f"{k} {v:.4g}" for k, v in end.evaluation.items()))
 
@@ -53,7 +59,5 @@ class _Bar:
 def _describe(end: StepEnd) -> str:
     metrics = end.metrics
     where = f"epoch {metrics.epoch:.2f}" if metrics.rows is None else f"rows {metrics.rows:,}"
-    return (
-        f"{where}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  norm {metrics.grad_norm:.3f}  "
-        f"{metrics.tokens_per_second:,.0f} tok/s"
-    )
+    norm = "skipped" if metrics.grad_norm is None else f"norm {metrics.grad_norm:.3f}"
+    return f"{where}  loss {metrics.loss:.4f}  lr {metrics.lr:.2e}  {norm}  {metrics.tokens_per_second:,.0f} tok/s"

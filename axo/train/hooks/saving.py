@@ -1,4 +1,4 @@
-"""Saves a checkpoint when its cadence says so, and always before a stop."""
+"""Saves a checkpoint when its cadence says so, and always before a stop or a fault that a hook found."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ class SavingHook:
 
     def after_step(self, end: StepEnd) -> None:
         due = is_due(self._when, step=end.metrics.step, epoch_end=end.epoch_end, last=end.last)
-        if due or (end.stopping and not end.last):
-            folder = self._checkpoints.save(end.progress.at_boundary(epoch_end=end.epoch_end))
+        failed = end.ending.fault is not None
+        if due or failed or (end.stopping and not end.last):
+            # A run that goes wrong must not push out the states of before.
+            folder = self._checkpoints.save(end.progress.at_boundary(epoch_end=end.epoch_end), keep_all=failed)
             LOG.info("saved %s", folder)
 
     def close(self) -> None:

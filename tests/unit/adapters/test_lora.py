@@ -13,7 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig
 
 from axo.adapters.base import trainable_parameters
-from axo.adapters.lora import Lora, check_new_tokens, linear_modules
+from axo.adapters.lora import Lora
+from axo.adapters.targets import linear_modules
+from axo.adapters.tokens import check_new_tokens
 from axo.errors import CheckpointError, RecipeError
 from axo.recipe.adapters import AdapterSection
 
@@ -271,13 +273,13 @@ def test_linear_modules_are_all_but_the_head() -> None:
 )
 def test_new_tokens_need_trained_embeddings(saved: list[str] | None, tied: bool, refused: str | None) -> None:
     keys = section(lora_modules_to_save=saved)
-    check_new_tokens(keys, grown=False, tied=tied)
-    check_new_tokens(AdapterSection(), grown=True, tied=tied)
+    check_new_tokens(keys, new=[], tied=tied)
+    check_new_tokens(AdapterSection(), new=[7], tied=tied)
     if refused is None:
-        check_new_tokens(keys, grown=True, tied=tied)
+        check_new_tokens(keys, new=[7], tied=tied)
         return
     with pytest.raises(RecipeError, match="lora_modules_to_save") as caught:
-        check_new_tokens(keys, grown=True, tied=tied)
+        check_new_tokens(keys, new=[7], tied=tied)
     assert refused in str(caught.value)
 
 

@@ -252,11 +252,11 @@ def test_dropout_drops_attention_weights_only_while_training() -> None:
         assert not torch.equal(model.train()(**inputs).logits, model(**inputs).logits)
 
 
-def test_attention_sinks_are_refused() -> None:
+def test_a_position_bias_is_refused() -> None:
     attention = _backend()
     x = torch.randn(1, 2, 4, 8)
-    with pytest.raises(TrainingError, match="attention sinks"):
-        attention(torch.nn.Module(), x, x, x, None, s_aux=torch.zeros(2))
+    with pytest.raises(TrainingError, match="position bias"):
+        attention(torch.nn.Module(), x, x, x, None, position_bias=torch.zeros(1, 2, 4, 4))
 
 
 def test_no_mask_is_built_for_packed_training(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

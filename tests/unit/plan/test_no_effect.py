@@ -32,7 +32,6 @@ SPECIAL: dict[str, list[Any]] = {
     "device_map": ["auto", 0, {"": 0}],
     "flex_attn_compile_kwargs": [{"dynamic": False}],
     "gradient_checkpointing_kwargs": [{"use_reentrant": True}, {"use_reentrant": False}],
-    "torch_compile_options": [{"shape_padding": True}],
 }
 """Values of keys that hold mappings."""
 

@@ -136,11 +136,61 @@ def test_all_linear_layers_have_as_many_parameters_as_in_peft(name: str) -> None
 
 
 @pytest.mark.parametrize("name", sorted(FUSED_BY_PEFT))
-@pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "gate_proj"], ".*q_proj"])
-def test_targets_that_peft_rewrites_for_fused_experts_are_not_known(name: str, targets: Any) -> None:
-    counts = count_parameters(lora(targets), model_config=as_json(config_of(name)))
+@pytest.mark.parametrize("targets", ["all-linear", ".*q_proj", r".*\.[qv]_proj"])
+def test_beside_fused_experts_linear_layers_have_as_many_parameters_as_in_axo(name: str, targets: Any) -> None:
+    from axo.adapters.lora import Lora
+
+    config = config_of(name)
+    expected = {"all-linear": "qkvo", ".*q_proj": "q"}.get(targets, "qv")
+    section = lora(targets)
+    if name == "qwen3_moe" and targets == "all-linear":
+        config.mlp_only_layers = []
+    adapted = Lora(section).apply(AutoModelForCausalLM.from_config(config), dtype=torch.float32)
+    counts = count_parameters(section, model_config=as_json(config))
+    assert counts.trainable == size(adapted, trainable=True)
+    plain = adapted_size(built(config), target_modules=[f"{letter}_proj" for letter in expected])
+    assert counts.trainable == plain
+
+
+@pytest.mark.parametrize(("name", "target"), [("qwen3_moe", "gate_proj"), ("mixtral", "w1")])
+def test_names_that_peft_takes_for_parts_of_experts_are_not_counted(name: str, target: str) -> None:
+    counts = count_parameters(lora(["q_proj", target]), model_config=as_json(config_of(name)))
     assert counts.trainable is None and counts.reason
     assert counts.total == size(built(config_of(name)))
+
+
+TABLES: list[tuple[str, dict[str, Any]]] = [
+    ("llama", {"lora_target_modules": "all-linear"}),
+    ("llama", {"lora_target_modules": ["q_proj", "embed_tokens"], "peft_use_dora": True}),
+    ("llama, tied", {"lora_modules_to_save": ["embed_tokens"]}),
+    ("llama", {"lora_modules_to_save": ["embed_tokens", "lm_head"], "lora_rank_pattern": {"layers.1.mlp.up_proj": 2},
+               "lora_target_linear": True}),
+    ("llama", {"peft_layers_to_transform": [0, 2]}),
+    ("gpt2", {"lora_target_modules": ["c_attn", "mlp.c_proj"], "peft_use_dora": True}),
+    ("llama", {"peft_trainable_token_indices": [3, 4]}),
+    ("llama, tied", {"peft_trainable_token_indices": {"lm_head": [3, 4]}}),
+    ("llama", {"peft_trainable_token_indices": {"embed_tokens": [3], "lm_head": [3, 4]}}),
+    ("mixtral", {"lora_target_parameters": ["mlp.experts.down_proj", "experts.gate_up_proj"]}),
+    ("qwen3_moe", {"lora_target_modules": None, "lora_target_parameters": "mlp.experts.down_proj",
+                   "peft_layers_to_transform": [1]}),
+    ("qwen3_moe", {"lora_target_parameters": ["mlp.experts.gate_up_proj", "mlp.gate.weight"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "keys"), TABLES)
+def test_the_table_has_the_names_and_shapes_of_what_is_trained(name: str, keys: dict[str, Any]) -> None:
+    from axo.adapters.base import trainable_parameters
+    from axo.adapters.lora import Lora
+    from axo.plan.trainable_table import plain_name
+
+    section = with_keys(lora(["q_proj", "v_proj"]), **keys)
+    config = config_of(name)
+    adapted = Lora(section).apply(AutoModelForCausalLM.from_config(config), dtype=torch.float32)
+    expected = {(plain_name(row.name), row.shape) for row in trainable_parameters(adapted)}
+    counts = count_parameters(section, model_config=as_json(config))
+    assert counts.reason is None
+    assert {*counts.trained} == expected and len(counts.trained) == len(expected)
+    assert counts.trainable == size(adapted, trainable=True)
 
 
 LISTS = [
@@ -257,7 +307,8 @@ def test_dora_adds_its_magnitudes(name: str, targets: list[str]) -> None:
         ({"lora_modules_to_save": ["nothing"]}, "matches no module"),
         ({"lora_modules_to_save": ["layers.0", "layers.0.mlp.up_proj"]}, "another inside it"),
         ({"lora_r": None}, "lora_r is not set"),
-        ({"lora_model_dir": "trained"}, "lora_model_dir is set"),
+        ({"peft_layers_to_transform": [7]}, "a layer without a target"),
+        ({"lora_target_parameters": ["experts"]}, "matches no parameter"),
         ({"adapter": "llama-adapter"}, "adapter llama-adapter"),
     ],
 )
@@ -268,7 +319,7 @@ def test_what_cannot_be_counted_is_not_known(keys: dict[str, Any], reason: str) 
     assert counts.trainable is None and counts.reason is not None and reason in counts.reason
 
 
-@pytest.mark.parametrize("key", ["unfrozen_parameters", "lisa_n_layers", "spectrum_model_name"])
+@pytest.mark.parametrize("key", ["lisa_n_layers", "spectrum_model_name"])
 def test_training_only_some_parameters_in_full_is_not_counted(key: str) -> None:
     section = with_keys(section_of(), **{key: ["model.norm"]})
     counts = count_parameters(section, model_config=as_json(config_of("llama")))
@@ -302,7 +353,7 @@ def test_low_rank_matrices_on_a_tie_are_not_counted_because_axo_refuses_them() -
         ({"model_type": "qwen3_moe", "mlp_only_layers": 3}, "mlp_only_layers"),
         ({"model_type": "qwen3_moe", "num_experts": 4, "num_local_experts": 8}, "two names"),
         ({"model_type": "llama", "auto_map": {"AutoModel": "x.py"}}, "code of its own"),
-        ({"model_type": "llama", "quantization_config": {"quant_method": "gptq"}}, "quantised (gptq)"),
+        ({"model_type": "llama", "quantization_config": {"quant_method": "awq"}}, "quantised (awq)"),
         ({"model_type": "llama", "quantization_config": [1]}, "quantised"),
         ({"model_type": "gpt2", "add_cross_attention": True}, "cross attention"),
     ],
@@ -318,10 +369,16 @@ def test_the_formulas_refuse_with_their_own_word() -> None:
         architecture({"model_type": "t5"})
 
 
-def test_weights_quantised_by_bitsandbytes_count_as_if_they_were_not() -> None:
+@pytest.mark.parametrize(
+    ("settings", "packed"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, {"model.layers.0.self_attn.q_proj.weight": (512, 1)}),
+        ({"quant_method": "gptq", "bits": 4}, {"model.layers.0.self_attn.q_proj.qweight": (4, 32)}),
+    ],
+)
+def test_packed_weights_count_as_if_they_were_not(settings: dict[str, Any], packed: Any) -> None:
     config = as_json(config_of("llama"))
-    packed = {"model.layers.0.self_attn.q_proj.weight": (512, 1)}
-    quantised = {**config, "quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    quantised = {**config, "quantization_config": settings}
     counts = count_parameters(lora("all-linear"), model_config=quantised, shapes=packed)
     assert counts == count_parameters(lora("all-linear"), model_config=config)
 

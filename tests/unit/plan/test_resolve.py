@@ -61,7 +61,13 @@ def test_more_workers_than_gpus_are_refused() -> None:
         ({}, CPU, ("float32", None)),
         ({"bf16": True}, CPU, ("bfloat16", None)),
         ({}, Hardware(devices=(H100,)), ("bfloat16", None)),
-        ({}, Hardware(devices=(T4,)), ("float32", None)),
+        ({}, Hardware(devices=(T4,)), ("float32", "float16")),
+        ({"fp16": False}, Hardware(devices=(T4,)), ("float32", None)),
+        ({**LORA}, Hardware(devices=(T4,)), ("float16", "float16")),
+        ({"bf16": False}, Hardware(devices=(T4,)), ("float32", None)),
+        ({"fp16": True}, CPU, ("float32", "float16")),
+        ({"fp16": True, **LORA}, Hardware(devices=(H100,)), ("float16", "float16")),
+        ({"fp16": True, "master_weights": "float32"}, CPU, ("float32", "float16")),
         ({"bf16": True, "master_weights": "float32"}, CPU, ("float32", "bfloat16")),
         ({"bf16": True, **LORA}, CPU, ("bfloat16", "bfloat16")),
         ({"bf16": "full", **LORA}, CPU, ("bfloat16", "bfloat16")),
@@ -71,6 +77,7 @@ def test_more_workers_than_gpus_are_refused() -> None:
 def test_storage_and_compute_dtypes(keys: dict[str, Any], hardware: Hardware, expected: tuple[str, str | None]) -> None:
     precision = plan_of(keys, hardware=hardware).precision
     assert (precision.model_dtype, precision.autocast_dtype) == expected
+    assert precision.loss_scaling is (expected[1] == "float16")
 
 
 @pytest.mark.parametrize("bf16", [True, "full", "auto", False])

@@ -73,7 +73,17 @@ def test_a_step_is_worked_out(summary: Any, keys: dict[str, Any], expected: str)
     ],
 )  # fmt: skip
 def test_trained_parameters_are_counted(summary: Any, keys: dict[str, Any], expected: str) -> None:
-    assert summary(keys)["trained"] == [expected]
+    assert summary(keys)["trained"][0] == expected
+
+
+def test_what_an_adapter_trains_is_one_line_for_all_layers(summary: Any) -> None:
+    keys = {"adapter": "lora", "lora_r": 2, "lora_alpha": 4, "lora_target_modules": ["q_proj", "v_proj"]}
+    assert summary(keys)["trained"][1:] == [
+        "model.layers.{0-1}.self_attn.q_proj.lora_A (2, 16) float32 x2",
+        "model.layers.{0-1}.self_attn.q_proj.lora_B (16, 2) float32 x2",
+        "model.layers.{0-1}.self_attn.v_proj.lora_A (2, 16) float32 x2",
+        "model.layers.{0-1}.self_attn.v_proj.lora_B (8, 2) float32 x2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,7 +130,7 @@ def test_a_stream_is_named(summary: Any) -> None:
 
 def test_the_machine_and_the_number_formats_are_told(summary: Any) -> None:
     device = Device("H100", 80 * 2**30, (9, 0))
-    two = Hardware(devices=(device, device), cpu_count=8)
+    two = Hardware(devices=(device, device), cpu_count=8, packages={"bitsandbytes": "0.50.2"})
     lora = {"adapter": "lora", "lora_r": 2, "lora_alpha": 4, "lora_target_linear": True, "world_size": 1}
     lines = summary(lora, hardware=two)
     assert lines["machine"] == ["1 of 2 GPUs: H100, 80.0 GiB each (single)"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from axo.adapters.lora import _config  # pyright: ignore[reportPrivateUsage]
+from axo.adapters.config import lora_config
 from axo.errors import Finding, RecipeError
 from axo.plan.target_checks import wrong_targets
 from axo.recipe.adapters import AdapterSection
@@ -50,7 +50,7 @@ def test_a_target_matches_where_training_finds_a_module(targets: Any) -> None:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**sizes))
     section = AdapterSection(adapter="lora", lora_r=4, lora_alpha=8, lora_target_modules=targets)
     try:
-        _config(section, model)
+        lora_config(section, model)
         fits = True
     except RecipeError as error:
         fits = "matches no module" not in str(error)
@@ -62,4 +62,4 @@ def test_nothing_is_said_of_a_model_whose_layers_are_not_known() -> None:
 
 
 def test_nothing_is_said_where_no_adapter_is_made() -> None:
-    assert found(["qproj"], adapter=None) == found(["qproj"], lora_model_dir="there") == []
+    assert found(["qproj"], adapter=None) == []

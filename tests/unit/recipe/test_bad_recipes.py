@@ -147,7 +147,7 @@ def test_a_finding_is_printed_as_file_line_key_message_and_hint() -> None:
         read_recipe(path)
     first = str(caught.value).splitlines()[:2]
     assert first[0].startswith(f"{path}:6: optimizer: found the text 'adamw_trch', expected one of ")
-    assert first[1] == "  did you mean 'adamw_torch' or 'adamw_torch_fused'?"
+    assert first[1] == "  did you mean 'adamw_torch' or 'adamw_torch_8bit'?"
 
 
 def test_a_secret_is_never_printed() -> None:

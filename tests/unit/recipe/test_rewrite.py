@@ -112,18 +112,24 @@ def test_a_key_that_is_switched_off_is_left_out(key: str, value: Any) -> None:
     assert (rewritten.flat, rewritten.findings, rewritten.off) == ({}, (), (key,))
 
 
-@pytest.mark.parametrize(("key", "value"), [("tensor_parallel_size", 1), ("peft_init_lora_weights", True)])
+@pytest.mark.parametrize(("key", "value"), [("tensor_parallel_size", 1), ("peft_autocast_adapter_dtype", True)])
 def test_a_key_that_asks_for_what_happens_anyway_is_left_out(key: str, value: Any) -> None:
     assert one(key, value).off == (key,)
 
 
-@pytest.mark.parametrize(("key", "value"), [("qgalore_rank", 256), ("loraplus_lr_embedding", 1e-6)])
+@pytest.mark.parametrize(("key", "value"), [("qgalore_rank", 256), ("grokfast_lamb", 2.0)])
 def test_a_key_that_repeats_its_default_is_left_out(key: str, value: Any) -> None:
     assert one(key, value).off == (key,)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("peft_init_lora_weights", False), ("tensor_parallel_size", 2), ("dense_mixer", True)]
+    ("key", "value"),
+    [
+        ("peft_init_lora_weights", False),
+        ("peft_autocast_adapter_dtype", False),
+        ("tensor_parallel_size", 2),
+        ("dense_mixer", True),
+    ],
 )
 def test_what_would_change_the_training_stays(key: str, value: Any) -> None:
     assert one(key, value).flat == {key: value}

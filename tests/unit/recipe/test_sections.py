@@ -66,4 +66,4 @@ def test_expectations_are_plain_words() -> None:
     assert words("lora_dropout") == "a number of at least 0 and below 1"
     assert words("lora_target_modules") == "text or a list of texts"
     assert words("lora_target_linear") == "true or false"
-    assert words("adapter") == "lora (3 more are known and not supported yet)"
+    assert words("adapter") == "one of lora, qlora (2 more are known and not supported yet)"

@@ -20,8 +20,7 @@ from axo.recipe.support import assess
         ("tokenizer_type", "AutoTokenizer"),
         ("tokenizer_use_fast", True),
         ("gradient_checkpointing_kwargs", {"use_reentrant": True}),
-        ("dataset_num_proc", 8),
-        ("lora_mlp_kernel", True),
+        ("lora_qkv_kernel", True),
     ],
 )
 def test_a_key_without_effect_is_accepted_and_the_reason_is_given(key: str, value: Any) -> None:
@@ -34,17 +33,18 @@ def test_a_key_without_effect_is_accepted_and_the_reason_is_given(key: str, valu
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("peft_init_lora_weights", False),
+        ("peft_init_lora_weights", "eva"),
+        ("peft_layer_replication", [[0, 4], [2, 6]]),
         ("peft_autocast_adapter_dtype", False),
         ("tokenizer_use_fast", False),
         ("dataloader_drop_last", True),
         ("tensor_parallel_size", 2),
-        ("adapter", "qlora"),
-        ("neftune_noise_alpha", 5),
-        ("fp16", True),
-        ("load_in_8bit", True),
-        ("attn_implementation", "flex_attention"),
-        ("optimizer", "adamw_8bit"),
+        ("adapter", "llama-adapter"),
+        ("use_eaft", True),
+        ("float16", True),
+        ("use_onebitllms", True),
+        ("attn_implementation", "sage"),
+        ("optimizer", "galore_adamw"),
         ("rl", "dpo"),
     ],
 )
@@ -52,9 +52,16 @@ def test_what_would_change_the_training_is_refused(key: str, value: Any) -> None
     assert [finding.key for finding in assess({key: value}).refusals] == [key]
 
 
+@pytest.mark.parametrize("name", ["sage", "fp8", "kernels-community/vllm-flash-attn3", "owner/kernels@main"])
+def test_attention_that_stays_out_says_why_and_what_runs(name: str) -> None:
+    (refusal,) = assess({"attn_implementation": name}).refusals
+    assert "no backward pass" in refusal.message and "no kernels from the hub" in refusal.message
+    assert "sdpa_varlen" in (refusal.hint or "")
+
+
 def test_a_refusal_says_what_the_key_means() -> None:
-    hint = assess({"lora_rank_pattern": {"q_proj": 8}}).refusals[0].hint or ""
-    assert "lora_r" in hint
+    hint = assess({"peft_layer_replication": [[0, 4]]}).refusals[0].hint or ""
+    assert "cannot be merged" in hint
 
 
 @pytest.mark.parametrize(("key", "value"), [("adapter", "lorra"), ("load_in_8bit", 1), ("nonsense", 1)])

@@ -11,6 +11,7 @@ import pytest
 from axo.plan.plan import Cadence
 from axo.train.evaluate import Evaluation
 from axo.train.events import Progress, StepEnd, StepMetrics
+from axo.train.hooks.console import Console
 from axo.train.hooks.evaluation import EvaluationHook
 from axo.train.hooks.metrics_file import MetricsFile
 from axo.train.hooks.saving import SavingHook
@@ -81,9 +82,11 @@ def test_a_failing_tracker_is_switched_off_and_said_once(caplog: pytest.LogCaptu
 class Saved:
     def __init__(self) -> None:
         self.progress: list[Progress] = []
+        self.kept_all: list[bool] = []
 
-    def save(self, progress: Progress) -> Path:
+    def save(self, progress: Progress, *, keep_all: bool = False) -> Path:
         self.progress.append(progress)
+        self.kept_all.append(keep_all)
         return Path("checkpoint")
 
 
@@ -132,3 +135,15 @@ def test_losses_of_data_sets_stand_on_the_line_of_their_step(tmp_path: Path) -> 
     }  # fmt: skip
     assert "set_losses" not in line
     assert (sent[0]["train/loss_math"], sent[0]["eval/loss_code"]) == (1.5, 1.25)
+
+
+def test_a_skipped_step_is_said_and_the_last_line_counts_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="axo")
+    console = Console(total_steps=9, logging_steps=100)
+    for step, norm in ((7, None), (9, 1.5)):
+        end = step_end(step, last=step == 9)
+        metrics = replace(end.metrics, grad_norm=norm, loss_scale=1024.0, skipped_steps=3)
+        console.after_step(replace(end, metrics=metrics))
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "step 7  skipped: its gradients overflowed float16; the loss is scaled by 1024 from here on"
+    assert said[-1] == "3 of 9 steps were skipped"

@@ -272,3 +272,31 @@ def test_epochs_of_unequal_length_are_counted_by_their_own_steps() -> None:
     assert loop.train(progress, [recorder])
     assert [end.metrics.epoch for end in recorder.ends] == pytest.approx([1 / 2, 1, 4 / 3, 5 / 3, 2, 3])
     assert [end.epoch_end for end in recorder.ends] == [False, True, False, False, True, True]
+
+
+class Overflowing(Recording):
+    """Its second step overflows float16."""
+
+    def update(self, *, lr: float, max_grad_norm: float) -> Update:
+        super().update(lr=lr, max_grad_norm=max_grad_norm)
+        if len(self.updates) == 2:
+            return Update(grad_norm=math.inf, skipped=True, loss_scale=32768.0)
+        return Update(grad_norm=0.25, loss_scale=65536.0)
+
+
+def test_a_skipped_step_is_a_step_without_a_norm_and_is_counted() -> None:
+    engine, recorder, progress = Overflowing(), Recorder(), Progress()
+    make_loop(engine, total_steps=3).train(progress, [recorder])
+    metrics = [end.metrics for end in recorder.ends]
+    assert [one.grad_norm for one in metrics] == [0.25, None, 0.25]
+    assert [one.loss_scale for one in metrics] == [65536.0, 32768.0, 65536.0]
+    assert [one.skipped_steps for one in metrics] == [0, 1, 1]
+    assert [lr for lr, _ in engine.updates] == [0.5, 0.25, 0.5 / 3], "the schedule goes on"
+    assert "grad_norm" not in metrics[1].values()
+    assert Progress.from_json(progress.to_json()).skipped_steps == 1
+
+
+def test_without_loss_scaling_nothing_of_it_is_measured() -> None:
+    recorder = Recorder()
+    make_loop(Recording(), total_steps=1).train(Progress(), [recorder])
+    assert not {"loss_scale", "skipped_steps"} & recorder.ends[0].metrics.values().keys()
