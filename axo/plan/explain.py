@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -48,7 +48,7 @@ def explain(loaded: LoadedRecipe, plan: Plan) -> list[Explained]:
 class _KeyByKey:
     def __init__(self, loaded: LoadedRecipe, plan: Plan) -> None:
         self._loaded, self._plan = loaded, plan
-        self._decisions = {decision.key: decision for decision in plan.decisions}
+        self._decisions = _by_key(plan.decisions)
         self._idle = {**idle_remarks(loaded.recipe, plan), **loaded.idle}
         self._implied = implied(loaded.recipe)
 
@@ -167,6 +167,8 @@ class _KeyByKey:
     def _matters(self, name: str, key: str) -> bool:
         """Whether a default has an effect beside what the recipe gives."""
         recipe = self._loaded.recipe
+        if key == "loraplus_lr_embedding":
+            return recipe.adapters.loraplus_lr_ratio is not None
         if name == "adapters" and key != "adapter":
             return recipe.adapters.adapter is not None
         if key.startswith("sample_packing_"):
@@ -184,6 +186,18 @@ class _KeyByKey:
 
 _OTHERS: Mapping[str, str] = {"plugins": "extensions", "fsdp": "engines"}
 """Section beside whose keys one is shown that is no field."""
+
+
+def _by_key(decisions: Iterable[Decision]) -> Mapping[str, Decision]:
+    """One line for each key; what several decisions say of it stands there in their order."""
+    found: dict[str, Decision] = {}
+    for one in decisions:
+        before = found.get(one.key)
+        if before is not None:
+            said = {"effective": f"{before.effective}; {one.effective}", "why": f"{before.why}; {one.why}"}
+            one = one.model_copy(update={**said, "fallback": before.fallback or one.fallback})
+        found[one.key] = one
+    return found
 
 
 def _name(key: str) -> str:

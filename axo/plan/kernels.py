@@ -42,17 +42,20 @@ def _liger(recipe: Recipe, facts: Facts, engine: EnginePlan, decisions: list[Dec
     asked = {
         "liger_rms_norm": "rms_norm" if section.liger_rms_norm else None,
         "liger_layer_norm": "layer_norm" if section.liger_layer_norm else None,
-        "liger_glu_activation": gated if section.liger_glu_activation or section.liger_swiglu else None,
+        "liger_glu_activation": gated if section.liger_glu_activation else None,
+        "liger_swiglu": gated if section.liger_swiglu else None,  # its old name
     }
     wanted = {key: part for key, part in asked.items() if part is not None}
     missing = _liger_missing(facts, engine, model_type)
     parts: list[str] = []
     for key, part in wanted.items():
-        lacking = missing or (f"Liger has no such kernel for {model_type!r}" if part == "layer_norm" else None)
+        lacking = missing or (
+            "Liger has no such kernel for the models that axo knows" if part == "layer_norm" else None
+        )
         effective = f"Liger's {part}" if lacking is None else "off: transformers' own code"
         why = lacking or "the same function; sums run in another order"
         decisions.append(decision(key, True, effective, why, fallback=lacking is not None))
-        parts += [part] if lacking is None else []
+        parts += [part] if lacking is None and part not in parts else []
     return tuple(parts)
 
 

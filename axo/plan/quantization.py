@@ -18,6 +18,7 @@ from axo.plan.stored_quantization import (
     storage_faults,
     stored_quantization,
 )
+from axo.plan.words import in_words
 from axo.recipe.describe import spelt
 from axo.recipe.quantization import QuantizationSection
 from axo.recipe.recipe import Recipe
@@ -164,12 +165,15 @@ def _said(
             f"4 bits (bitsandbytes {_four_bit_words(plan, stored)})",
             f"linear layers{already}; {rest}",
         )
-        computed = str(plan.settings["bnb_4bit_compute_dtype"])
-        own = "bnb_4bit_compute_dtype" in (section.bnb_config_kwargs or {})
+        compute_dtype = "bnb_4bit_compute_dtype"
+        computed = str(plan.settings[compute_dtype])
+        own = compute_dtype in (section.bnb_config_kwargs or {})
         why = "as asked" if own else "as everything else is computed"
         if engine.device == "cpu":
             why += "; on a CPU 4 bits save memory and cost time: weights are unpacked for every product"
-        yield decision("bnb_config_kwargs", section.bnb_config_kwargs, f"products computed in {computed}", why)
+        others = {name: value for name, value in (section.bnb_config_kwargs or {}).items() if name != compute_dtype}
+        effective = f"{f'{in_words(others)}; ' if others else ''}products computed in {computed}"
+        yield decision("bnb_config_kwargs", section.bnb_config_kwargs, effective, why)
     yield from _experts_said(recipe, facts, plan, precision)
 
 

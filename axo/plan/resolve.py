@@ -19,6 +19,7 @@ from axo.plan.quantization import plan_quantization
 from axo.plan.recompute import plan_recompute
 from axo.plan.schedule import plan_steps
 from axo.plan.stopping import plan_stopping
+from axo.plan.words import amount
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import KNOWN_HEADS
 
@@ -59,11 +60,10 @@ def _engine(recipe: Recipe, hardware: Hardware, decisions: list[Decision]) -> En
     asked = recipe.engines.world_size
     world_size = asked or max(devices, 1)
     if devices and world_size > devices:
-        raise _refused(
-            "world_size", f"{world_size} workers for {devices} GPUs", "one worker needs one GPU: lower world_size"
-        )
+        message = f"{amount(world_size, 'worker')} for {amount(devices, 'GPU')}"
+        raise _refused("world_size", message, "one worker needs one GPU: lower world_size")
     name = "single" if world_size == 1 else "ddp"
-    why = f"{devices} GPUs" if devices else f"no GPU, {hardware.cpu_count} CPUs"
+    why = amount(devices, "GPU") if devices else f"no GPU, {hardware.cpu_count} CPUs"
     decisions.append(decision("world_size", asked, f"{world_size} ({name})", why))
     return EnginePlan(
         name=name,

@@ -68,7 +68,8 @@ def _model(recipe: Recipe, facts: Facts) -> str:
 def _trained(recipe: Recipe, counts: ParameterCounts) -> str:
     section = recipe.adapters
     rank = f" of rank {section.lora_r}" if section.lora_r else ""
-    what = "all weights" if section.adapter is None else f"{section.adapter}{rank} beside frozen weights"
+    weights = "unfrozen weights" if section.unfrozen_parameters else "all weights"
+    what = weights if section.adapter is None else f"{section.adapter}{rank} beside frozen weights"
     if counts.trainable is None or counts.total is None:
         return f"{what}; number of parameters not known: {counts.reason}"
     if section.adapter is None and counts.trainable == counts.total:

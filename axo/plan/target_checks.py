@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from axo.errors import Finding
+from axo.plan.experts import EXPERT_PARAMETERS
 from axo.plan.parameters import LORA_ADAPTERS
 from axo.plan.parameters_architecture import Architecture, NotKnown
 from axo.plan.parameters_families import architecture
@@ -28,6 +29,8 @@ def wrong_targets(section: AdapterSection, config: Mapping[str, Any] | None) -> 
             ends = sorted({name.rpartition(".")[2] for name in model.linear})
             near = did_you_mean(pattern.rpartition(".")[2], ends)
             hint = f"linear layers of this model: {', '.join(ends)}; or {ALL_LINEAR}"
+            if any(name.endswith(EXPERT_PARAMETERS) for name in model.parameters):
+                hint += f"; for the experts set lora_target_parameters: [{', '.join(EXPERT_PARAMETERS)}]"
             message = f"{pattern!r} matches no module of the model that can have an adapter"
             yield Finding(key, message, f"{near} {hint}" if near else hint)
 

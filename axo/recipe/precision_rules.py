@@ -67,7 +67,7 @@ LAWS = (
     ),
     Excludes(
         on("lora_target_linear"), on("quantize_moe_experts"), "quantised experts are parameters, not linear layers",
-        "name the experts' weights in lora_target_parameters",
+        "name the layers of attention in lora_target_modules",
     ),
     Only(("fp8_enable_fsdp_float8_all_gather",), (on("fp8"),)),
     Needs(

@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Runs
 
 EXACT: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
+EIGHT_BITS = 0.02
+"""Share of the largest logit that may differ with weights in 8 bits where something is evaluated: activations are
+rounded to 8 bits too, and outliers in one sample decide which columns of all are not (LLM.int8, arXiv 2208.07339)."""
 
 
 def a_fresh_model_gives_the_logits_of_its_base(seen: Watched) -> None:
     """M1, with L4: the base sees each sample alone."""
     base = alone(plain_base(seen, quantised=True), seen.batch)
     kept = base.shape[1] - (seen.cell.technique == "patterns")  # rows of new tokens are drawn
-    torch.testing.assert_close(seen.fresh[:, :kept], base[:, :kept], **EXACT)
+    close(seen, seen.fresh[:, :kept], base[:, :kept])
 
 
 def what_is_trained_is_told(seen: Watched, told: str) -> None:
@@ -62,7 +65,6 @@ def something_is_learned(seen: Watched) -> None:
         torch.nn.functional.cross_entropy(values.float(), targets)
         for values in (seen.fresh, logits(seen.objective, seen.batch))
     )
-    print("LEARNED", seen.cell, before.item(), after.item())
     assert after < before - 0.05
 
 
@@ -70,7 +72,7 @@ def packed_samples_are_as_if_alone(seen: Watched) -> None:
     """L4, on trained weights."""
     bounds = seen.batch.cu_seqlens.tolist()
     apart = [logits(seen.objective, part(seen.batch, begin, end)) for begin, end in pairwise(bounds)]
-    torch.testing.assert_close(logits(seen.objective, seen.batch), torch.cat(apart), **EXACT)
+    close(seen, logits(seen.objective, seen.batch), torch.cat(apart))
 
 
 def samples_do_not_see_each_other(seen: Watched) -> None:
@@ -82,7 +84,9 @@ def samples_do_not_see_each_other(seen: Watched) -> None:
     after = logits(seen.objective, replace(seen.batch, input_ids=ids.view_as(seen.batch.input_ids)))
     assert (after[second] - before[second]).abs().max() > 1e-3, "the changed sample itself must differ"
     after[second] = before[second]
-    if seen.cell.has_experts:  # how many tokens an expert gets decides how it sums
+    if seen.cell.technique == "qlora8":
+        close(seen, after, before)
+    elif seen.cell.has_experts:  # how many tokens an expert gets decides how it sums
         accuracy = max(1e-6, 2 * torch.finfo(before.dtype).eps)
         torch.testing.assert_close(after, before, atol=accuracy * before.abs().max().item(), rtol=0)
     else:
@@ -92,6 +96,9 @@ def samples_do_not_see_each_other(seen: Watched) -> None:
 def gradients_are_those_of_the_plain_loss_and_of_kept_activations(seen: Watched) -> None:
     """L9, L10."""
     objective: Any = seen.objective.train()
+    for module in objective.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.eval()
     chunks, objective.num_chunks = objective.num_chunks, 3
     assert objective.chunked
     with experts_at_work(seen) as (idle, busy):
@@ -151,7 +158,7 @@ def what_is_saved_gives_the_logits_of_training(seen: Watched) -> None:
     else:
         saved = AutoModelForCausalLM.from_pretrained(seen.out, dtype=torch.float32, attn_implementation="eager")
     found = logits(seen.objective, seen.batch)
-    torch.testing.assert_close(found, alone(saved, seen.batch), **EXACT)
+    close(seen, found, alone(saved, seen.batch))
 
 
 def the_rest_of_the_run_is_the_same_bits_with_evaluations_between(seen: Watched, runs: Runs) -> None:
@@ -174,14 +181,21 @@ def what_is_merged_is_base_and_adapter(seen: Watched, runs: Runs) -> None:
     )
     merged, info = loaded
     assert not any(info.values()), info
-    expected = alone(PeftModel.from_pretrained(plain_base(seen, quantised=False), str(seen.out)).eval(), seen.batch)
-    torch.testing.assert_close(alone(merged, seen.batch), expected, **EXACT)
+    once = tensors(folder)
+    plain: Any = PeftModel.from_pretrained(plain_base(seen, quantised=False), str(seen.out)).eval()
+    if seen.cell.technique == "gptq":  # what is merged has 16 bits, as the weights that were packed
+        plain = plain.merge_and_unload()
+        for name, parameter in plain.named_parameters():
+            half_a_step = 0.6 * torch.finfo(once[name].dtype).eps
+            torch.testing.assert_close(once[name].float(), parameter.data, rtol=half_a_step, atol=1.3e-4)
+            parameter.data = once[name].float()
+    torch.testing.assert_close(alone(merged, seen.batch), alone(plain, seen.batch), **EXACT)
     ends = merged.get_input_embeddings().weight, merged.get_output_embeddings().weight
     assert (ends[0] is ends[1]) == is_tied(seen.base) == merged.config.tie_word_embeddings
     merged.save_pretrained(folder.parent / "again")
-    once, again = tensors(folder), tensors(folder.parent / "again")
+    again = tensors(folder.parent / "again")
     assert once.keys() == again.keys()
-    assert all(torch.equal(once[name], again[name]) for name in once)
+    assert all(torch.equal(once[name].float(), again[name]) for name in once)
     if seen.cell.technique == "patterns":
         rows = seen.keys["peft_trainable_token_indices"]
         saved = load_file(seen.out / "adapter_model.safetensors")
@@ -197,6 +211,13 @@ def merged_folder(seen: Watched, runs: Runs) -> Path:
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
     return {name: value for path in folder.glob("*.safetensors") for name, value in load_file(path).items()}
+
+
+def close(seen: Watched, found: torch.Tensor, expected: torch.Tensor) -> None:
+    if seen.cell.technique == "qlora8":
+        torch.testing.assert_close(found, expected, atol=EIGHT_BITS * expected.abs().max().item(), rtol=0)
+    else:
+        torch.testing.assert_close(found, expected, **EXACT)
 
 
 def alone(model: Any, batch: Batch) -> torch.Tensor:

@@ -19,7 +19,9 @@ from tests.models import WITH_EXPERTS
 if TYPE_CHECKING:
     from tests.integration.conftest import Runs
 
-LORA: dict[str, Any] = {"adapter": "lora", "lora_r": 4, "lora_alpha": 32, "lora_target_linear": True}
+LORA: dict[str, Any] = {
+    "adapter": "lora", "lora_r": 4, "lora_alpha": 32, "lora_dropout": 0.1, "lora_target_linear": True,
+}  # fmt: skip
 EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 TECHNIQUES: dict[str, dict[str, Any]] = {
     "full": {},
@@ -31,7 +33,7 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
     "gptq": {**LORA, "gptq": True},
     "patterns": {**LORA, "peft_use_rslora": True, "lora_rank_pattern": {"layers.1.self_attn.o_proj": 2},
                  "lora_alpha_pattern": {"o_proj": 5}, "tokens": ["<new>"]},
-    "experts": {**LORA, "lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"],
+    "experts": {**LORA, "lora_dropout": 0, "lora_target_linear": False, "lora_target_modules": ["q_proj", "v_proj"],
                 "lora_target_parameters": EXPERTS},
 }  # fmt: skip
 """Name -> keys. `patterns` trains rows of the embeddings too, that of a new token among them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from axo.errors import RecipeError
 from axo.recipe import renamed
 from axo.recipe.data_lacks import CHAT_TEMPLATES, PREFERENCE_TYPES, is_chat_template
 from axo.recipe.data_types import FAMILIES, first_word
+from axo.recipe.describe import spelt
 from axo.recipe.find import RecipeText
 from axo.recipe.read import read_recipe
 from axo.recipe.recipe import SECTIONS
@@ -42,10 +44,10 @@ NO_KEYS = frozenset(
 )
 """Beginnings of keys, names of files and of columns, and keys of axo's answers."""
 NAMES_ELSEWHERE = frozenset(
-    "attention_factor beta_fast beta_slow bnb_4bit_compute_dtype from_pretrained full_attention gate_proj "
-    "high_freq_factor long_factor loss_ low_freq_factor max_position_embeddings mscale_all_dim "
-    "original_max_position_embeddings output_router_logits pissa_niter_4 rope_parameters short_factor skipped_steps "
-    "subfolder".split()
+    "attention_factor beta_fast beta_slow bnb_4bit_compute_dtype embed_tokens from_pretrained full_attention "
+    "gate_proj high_freq_factor llm_int8_skip_modules lm_head long_factor loss_ low_freq_factor "
+    "max_position_embeddings mscale_all_dim original_max_position_embeddings output_router_logits pissa_niter_4 "
+    "rope_parameters rope_theta short_factor skipped_steps subfolder".split()
 )
 """Entries of models' configs, names of modules and functions, and settings of other packages."""
 
@@ -148,7 +150,8 @@ def is_known(span: str) -> bool:
         return True
     if "_" not in key and "." not in key and ": " not in span:
         return True  # a single word may be anything
-    return bool(expand(key)) or key in words() or is_chat_template(key)
+    is_word = key in words() or (key.endswith("*") and any(word.startswith(key[:-1]) for word in words()))
+    return bool(expand(key)) or is_word or is_chat_template(key)
 
 
 def expand(pattern: str) -> set[str]:
@@ -228,10 +231,18 @@ def test_the_documentation_lists_exactly_what_is_not_supported_yet() -> None:
 
 
 def test_the_documentation_says_which_values_of_a_key_run() -> None:
-    runs = {key: tuple(spans(values)) for row in table("What is not there yet") for key, values in values_of(row[1])}
+    rows = [row[1] for row in table("What is not there yet")]
+    runs = {key: set(spans(values)) for row in rows for key, values in values_of(row, "runs")}
+    others = {key: spans(values) for row in rows for key, values in values_of(row, "do not run")}
     supported = {key: one.values for key, (_, info) in fields().items() if (one := mark(info, Supported))}
-    several = {key: values for key, values in supported.items() if values != (False,)}
-    assert runs == several
+    words = {key: {spelt(one) for one in values if one is not None} for key, values in supported.items()}
+    several = {key: values for key, values in words.items() if values != {"false"}}
+    assert runs == {key: values for key, values in several.items() if key not in others}
+    for key, patterns in others.items():
+        taken = {spelt(value) for value in alternatives(fields()[key][1].annotation)} - several[key]
+        matched = {pattern: {value for value in taken if fnmatchcase(value, pattern)} for pattern in patterns}
+        assert [pattern for pattern, values in matched.items() if not values] == []
+        assert set().union(*matched.values()) == taken
 
 
 def test_the_documentation_names_every_type_of_data_set() -> None:
@@ -252,11 +263,11 @@ def table(title: str) -> list[list[str]]:
 
 
 def without_runs(cell: str) -> str:
-    return re.sub(r"\(runs:[^)]*\)", "", cell)
+    return re.sub(r"\((runs|do not run):[^)]*\)", "", cell)
 
 
-def values_of(cell: str) -> list[tuple[str, str]]:
-    return re.findall(r"`([\w.]+)` \(runs: ([^)]*)\)", cell)
+def values_of(cell: str, which: str) -> list[tuple[str, str]]:
+    return re.findall(rf"`([\w.]+)` \({which}: ([^)]*)\)", cell)
 
 
 def marked_not_yet() -> set[str]:

@@ -106,11 +106,11 @@ def _peft_counts(folder: Path) -> tuple[int, int]:
 
 
 def test_what_axo_cannot_run_yet_is_explained_and_refused_with_2(axo: Runner) -> None:
-    done = axo.explain(axo.recipe(optimizer="muon", sample_packing=True))
+    done = axo.explain(axo.recipe(optimizer="adopt_adamw", sample_packing=True))
     assert done.returncode == 2
-    assert rows_of(done.stdout, "given")["optimizer"].startswith("muon muon (not supported yet)")
+    assert rows_of(done.stdout, "given")["optimizer"].startswith("adopt_adamw adopt_adamw (not supported yet)")
     assert "not yet" in done.stdout.splitlines()[1] and "optimizer" in done.stdout.splitlines()[1]
-    assert "recipe.yaml:8: optimizer: the text 'muon' is not supported yet" in done.stderr
+    assert "recipe.yaml:8: optimizer: the text 'adopt_adamw' is not supported yet" in done.stderr
     assert done.stderr.startswith("axo train refuses recipe.yaml:\n") and done.stderr.count("recipe.yaml") == 2
 
 
@@ -127,7 +127,7 @@ def test_contradictions_end_with_2(axo: Runner) -> None:
 
 
 def test_the_answer_in_json_is_one_line(axo: Runner) -> None:
-    done = axo.explain(axo.recipe(optimizer="muon"), "--json")
+    done = axo.explain(axo.recipe(optimizer="adopt_adamw"), "--json")
     assert done.returncode == 2 and done.stdout.count("\n") == 1
     answer = json.loads(done.stdout)
     assert answer["runs"] is False
@@ -192,11 +192,13 @@ def test_overrides_apply_to_the_first_of_two_recipes(axo: Runner) -> None:
 
 @pytest.mark.parametrize("refused_first", [True, False])
 def test_differences_with_a_recipe_that_cannot_run_yet_end_with_2(axo: Runner, refused_first: bool) -> None:
-    pair = [axo.recipe("one", optimizer="muon"), axo.recipe("two")]
+    pair = [axo.recipe("one", optimizer="adopt_adamw"), axo.recipe("two")]
     one, two = pair if refused_first else reversed(pair)
     done = axo.explain(one, "--diff", two)
     assert done.returncode == 2
-    assert "axo train refuses one.yaml:\none.yaml:8: optimizer: the text 'muon' is not supported yet" in done.stderr
+    assert (
+        "axo train refuses one.yaml:\none.yaml:8: optimizer: the text 'adopt_adamw' is not supported yet" in done.stderr
+    )
     assert "refuses two.yaml" not in done.stderr
     answer = axo.explain(one, "--diff", two, "--json")
     assert answer.returncode == 2 and json.loads(answer.stdout)["runs"] == [not refused_first, refused_first]

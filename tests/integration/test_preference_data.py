@@ -330,7 +330,7 @@ def test_shared_judged_answers(axo: Callable[..., Outcome], write: Callable[...,
 def test_what_only_training_lacks_does_not_stand_between_a_recipe_and_its_data(write: Callable[..., Path]) -> None:
     keys: dict[str, Any] = {
         "rl": "dpo", "adapter": "qlora", "load_in_4bit": True, "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True,
-        "optimizer": "adamw_bnb_8bit",
+        "optimizer": "adopt_adamw",
     }  # fmt: skip
     recipe = write([PAIR], entry={"type": "chatml.intel"}, **keys)
     lacking = {"rl", "optimizer"}

@@ -93,6 +93,8 @@ def test_it_stands_beside_the_weights_and_goes_with_a_merge(adapter: str, lab: A
     from transformers import AutoTokenizer
 
     keys = {**SHORT, **({} if adapter == "full" else {"adapter": adapter, **LOW_RANK})}
+    if adapter == "qlora":
+        keys["load_in_4bit"] = True
     folder = lab.train("run", datasets=[own(OWN, str(chats))], **keys)
     assert AutoTokenizer.from_pretrained(folder).chat_template == OWN
     assert (folder / "chat_template.jinja").read_text() == OWN

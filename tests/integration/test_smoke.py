@@ -184,8 +184,14 @@ def test_every_model_type_goes_the_whole_way(
         {"lora_target_linear": True, "peft_use_rslora": True, "lora_dropout": 0.1},
         {"lora_target_linear": True, "lora_modules_to_save": ["embed_tokens", "lm_head"], "tokens": ["<new>"]},
         {"lora_target_linear": True, "gradient_checkpointing": True, "bf16": True},
+        {"lora_target_linear": True, "peft_layers_to_transform": [29, 30, 31], "peft_init_lora_weights": "olora"},
+        {
+            "lora_target_linear": True,
+            "tokens": ["<new>"],
+            "peft_trainable_token_indices": {"embed_tokens": [32000], "lm_head": [32000]},
+        },
     ],
-    ids=["rslora", "new tokens", "recomputed bf16"],
+    ids=["rslora", "new tokens", "recomputed bf16", "last layers", "rows of new tokens"],
 )
 def test_adapter_options_go_the_whole_way(run_smoke: Callable[..., Smoked], keys: dict[str, Any]) -> None:
     base = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8}
@@ -207,8 +213,24 @@ def test_adapter_options_go_the_whole_way(run_smoke: Callable[..., Smoked], keys
         {"eval_strategy": "epoch", "save_strategy": "epoch", "saves_per_epoch": None, "val_set_size": 0.2},
         {"batch_size": 16, "gradient_accumulation_steps": None, "max_steps": 500, "warmup_steps": 100},
         {"default_system_message": "Count.", "attn_implementation": "eager", "save_total_limit": 1},
+        {"val_set_size": 0.1, "evals_per_epoch": 2, "early_stopping_patience": 2, "loss_watchdog_threshold": 1.0},
+        {"unfrozen_parameters": ["lm_head.weight$[128000:]", "model.layers.3[01]."], "optimizer": "adafactor"},
+        {"lr_scheduler": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 300}},
+        {"added_tokens_overrides": {128010: "<mine>"}, "eot_tokens": ["<|im_end|>", "<mine>"]},
     ],
-    ids=["master weights", "special tokens", "no saves", "shares", "epochs", "batch size", "eager, one checkpoint"],
+    ids=[
+        "master weights",
+        "special tokens",
+        "no saves",
+        "shares",
+        "epochs",
+        "batch size",
+        "eager, one checkpoint",
+        "early stopping",
+        "part of the weights",
+        "steps of a schedule",
+        "renamed tokens",
+    ],
 )
 def test_other_options_go_the_whole_way(run_smoke: Callable[..., Smoked], keys: dict[str, Any]) -> None:
     check(run_smoke("llama", **DATA["chat chatml"], **keys), merges=False)

@@ -40,9 +40,7 @@ def loop(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **given: A
 def test_the_varlen_kernel_is_asked_for_what_the_calls_for_each_sample_compute(
     monkeypatch: pytest.MonkeyPatch, rows: int, window: int | None, scaling: float | None
 ) -> None:
-    import torch.nn.attention.varlen as upstream
-
-    monkeypatch.setattr(upstream, "varlen_attn", loop)
+    monkeypatch.setattr(varlen, "varlen_attn", loop)
     bounds = BOUNDS if rows == 1 else [*BOUNDS, *(30 + end for end in BOUNDS[1:])]
     cu_seqlens = torch.tensor(bounds, dtype=torch.int32)
     query, key, value = torch.randn(rows, 4, 30, 8), torch.randn(rows, 2, 30, 8), torch.randn(rows, 2, 30, 8)

@@ -94,7 +94,7 @@ def test_settings_of_the_recipe_replace_the_others() -> None:
     assert {key: plan.quantization.settings[key] for key in asked} == asked
     assert lines(plan)["load_in_4bit"][1] == "4 bits (bitsandbytes fp4)"
     assert lines(plan)["bnb_config_kwargs"][1:] == (
-        "products computed in bfloat16",
+        "bnb_4bit_quant_type: fp4, bnb_4bit_use_double_quant: false; products computed in bfloat16",
         "as asked; on a CPU 4 bits save memory and cost time: weights are unpacked for every product",
     )
 

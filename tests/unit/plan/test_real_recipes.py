@@ -3,7 +3,7 @@
 Each file holds the keys and values of one recipe, a machine, and what is expected, worked out by hand from Axolotl's
 documentation and source: for every key that the recipe gives what is done and why (`as_asked`: exactly that), for the
 important unset ones too, lines of the summary, and what `axo train` refuses. `instead` replaces values that end the
-reading, so that the rest can be explained."""
+reading, or that the model's config rules out (`refused_by_the_model`), so that the rest can be explained."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from axo.plan.explain import Explained
 from axo.plan.facts import Device, Facts, Hardware
 from axo.recipe.read import read_recipe
 from axo.workflows.explain import Explanation, explain_recipe
+from axo.workflows.facts import model_config_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "assets" / "real_recipes"
 RECIPES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
@@ -64,7 +65,7 @@ def test_what_happens_unasked_is_shown(facts: dict[str, Any], tmp_path: Path) ->
 @every_recipe
 def test_the_summary_is_right(facts: dict[str, Any], tmp_path: Path) -> None:
     _, explained = _explained(facts, tmp_path)
-    lines = dict(explained.run.lines)
+    lines = dict(reversed(explained.run.lines))  # of several of one name the first
     assert {name: lines.get(name) for name in facts["summary"]} == facts["summary"]
 
 
@@ -81,11 +82,29 @@ def test_a_run_is_refused_by_every_key_that_axo_cannot_run_and_by_no_other(
         assert found[key].line == lines[key], key
 
 
+@pytest.mark.parametrize(
+    "facts", [pytest.param(facts, id=name) for name, facts in RECIPES.items() if "refused_by_the_model" in facts]
+)
+def test_what_does_not_fit_the_model_is_refused(facts: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        _explained({**facts, "instead": {}}, tmp_path)
+    found = {finding.key: finding.message for finding in caught.value.findings}
+    assert found == facts["refused_by_the_model"]
+
+
+def test_weights_of_few_bits_have_no_fallback(tmp_path: Path) -> None:
+    facts = RECIPES["qlora"]
+    with pytest.raises(RecipeError, match="load_in_4bit: needs the package bitsandbytes, not installed here"):
+        _explained({**facts, "hardware": {**facts["hardware"], "packages": []}}, tmp_path)
+
+
 def _explained(facts: dict[str, Any], folder: Path) -> tuple[Path, Explanation]:
     recipe = _write(facts, folder)
     overrides = [f"--set={key}={value}" for key, value in facts["instead"].items()]
     loaded = read_recipe(recipe, overrides=overrides, allow_not_yet=True)
-    return recipe, explain_recipe(loaded, Facts(_hardware(facts["hardware"]), facts["model_config"]))
+    stored = facts["model_config"]
+    config = model_config_of(loaded.recipe, stored)
+    return recipe, explain_recipe(loaded, Facts(_hardware(facts["hardware"]), config, stored_config=stored))
 
 
 def _hardware(facts: dict[str, Any]) -> Hardware:

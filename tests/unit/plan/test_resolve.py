@@ -51,7 +51,7 @@ def test_two_gpus_train_on_two_ddp_workers() -> None:
 
 
 def test_more_workers_than_gpus_are_refused() -> None:
-    with pytest.raises(RecipeError, match="2 workers for 1 GPUs"):
+    with pytest.raises(RecipeError, match="2 workers for 1 GPU"):
         plan_of({"world_size": 2}, hardware=Hardware(devices=(H100,)))
 
 
