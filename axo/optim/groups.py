@@ -63,8 +63,8 @@ def parameter_groups(module: nn.Module, *, weight_decay: float, own: Rates = Rat
     if not parameters:
         raise TrainingError("no parameter of the model is trained", "choose lora_target_modules that match some")
     outer = outer_names(module) if own.outer is not None else frozenset[str]()
-    _check_matches(own, names=list(parameters), outer=outer)
     never = _names_in_layer_norms(module) | {name for name in parameters if NEVER_DECAYED.search(name.lower())}
+    _check_matches(own, names=list(parameters), outer=outer, fit=[*parameters.keys() - never - outer])
     cut: dict[tuple[float, float], list[str]] = {(1.0, weight_decay): [], (1.0, 0.0): []}
     for name, parameter in parameters.items():
         decays = name not in never and name not in outer
@@ -106,18 +106,21 @@ def _outer_parameters(module: nn.Module) -> Iterable[torch.Tensor]:
             yield from head.parameters()
 
 
-def _check_matches(own: Rates, *, names: Collection[str], outer: Collection[str]) -> None:
-    """Each rate of its own is that of something."""
-    examples = ", ".join(list(names)[:: max(1, len(names) // 4)][:5])
+def _check_matches(own: Rates, *, names: Collection[str], outer: Collection[str], fit: Collection[str]) -> None:
+    """Each rate of its own is that of something; `fit` are the names that a part may take."""
     if own.outer is not None and not any(name in outer for name in names):
         message = (
             "neither embeddings nor output head nor modules_to_save are trained, and they have a rate of their own"
         )
         raise TrainingError(message, "remove embedding_lr and embedding_lr_scale, or add to lora_modules_to_save")
     for part, _ in own.parts:
-        if not any(part in name for name in names):
-            message = f"lr_groups names {part!r}, which is in the name of no trained weight"
-            raise TrainingError(message, f"trained are for example {examples}")
+        if any(part in name for name in fit):
+            continue
+        message = f"lr_groups names {part!r}, which is in the name of no trained weight"
+        if any(part in name for name in names):
+            message = f"lr_groups names {part!r}, which is only in names of biases, norms or what has embedding_lr"
+        examples = ", ".join(sorted(fit)[:: max(1, len(fit) // 4)][:5])
+        raise TrainingError(message, f"weight matrices that are trained are for example {examples}")
 
 
 def _scale(name: str, own: Rates, *, ndim: int, decays: bool, outer: bool) -> float:

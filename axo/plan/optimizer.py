@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from axo.errors import Finding, RecipeError
 from axo.plan.facts import Hardware
 from axo.plan.plan import Decision, EnginePlan, decision
@@ -41,7 +43,25 @@ def plan_optimizer(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decis
     if recipe.optim.lr_scheduler == "one_cycle":
         why = "the learning rate alone; Axolotl moves beta1 between 0.85 and 0.95 too"
         decisions.append(decision("lr_scheduler", "one_cycle", "one_cycle", why))
+    decisions += _own_rates(recipe)
     return effective
+
+
+def _own_rates(recipe: Recipe) -> Iterator[Decision]:
+    """Learning rates that are not the run's."""
+    section, adapters = recipe.optim, recipe.adapters
+    for number, group in enumerate(section.lr_groups or ()):
+        times = f"{group.lr / section.learning_rate:g} x learning_rate"
+        why = f"weight matrices with {' or '.join(group.modules)} in their names"
+        yield decision(f"lr_groups.{number}", group.name, f"{group.lr:g} ({times})", why)
+    scale = section.embedding_lr_scale or (section.embedding_lr and section.embedding_lr / section.learning_rate)
+    if scale:
+        key = "embedding_lr_scale" if section.embedding_lr_scale else "embedding_lr"
+        rate = f"{scale * section.learning_rate:g} ({scale:g} x learning_rate)"
+        yield decision(key, getattr(section, key), rate, "embeddings, output head and lora_modules_to_save; no decay")
+    if adapters.loraplus_lr_ratio is not None:
+        rate = f"{adapters.loraplus_lr_ratio * section.learning_rate:g}"
+        yield decision("loraplus_lr_ratio", adapters.loraplus_lr_ratio, rate, "learning rate of the matrices B")
 
 
 def _package(name: str) -> str | None:

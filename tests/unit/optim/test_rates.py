@@ -126,6 +126,8 @@ def test_modules_to_save_have_the_rate_of_embeddings() -> None:
 def test_a_rate_of_nothing_is_refused(qwen: nn.Module) -> None:
     with pytest.raises(TrainingError, match="'w_proj', which is in the name of no trained weight") as caught:
         found(qwen, lr_groups=[{"name": "a", "modules": ["q_proj", "w_proj"], "lr": 1e-5}])
-    assert "model.embed_tokens.weight" in (caught.value.hint or "")
+    assert "model.layers.0" in (caught.value.hint or "")
+    with pytest.raises(TrainingError, match="'input_layernorm', which is only in names of biases, norms"):
+        found(qwen, lr_groups=[{"name": "a", "modules": ["input_layernorm"], "lr": 1e-5}])
     with pytest.raises(TrainingError, match="neither embeddings nor"):
         found(peft_model(target_modules=["q_proj"]), embedding_lr=1e-5)

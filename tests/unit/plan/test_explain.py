@@ -309,3 +309,9 @@ def test_a_difference_shows_a_default_beside_a_given_value(said: Any) -> None:
     assert one is not None and other is not None
     assert (key, one.effective, one.status) == ("max_grad_norm", "0.5", "given")
     assert (other.effective, other.status) == ("1", "default")
+
+
+def test_the_rate_of_embeddings_under_lora_plus_is_shown_where_lora_plus_is_on(said: Any) -> None:
+    lora = {"adapter": "lora", "lora_r": 2, "lora_alpha": 4, "lora_target_linear": True}
+    assert "loraplus_lr_embedding" not in said(lora)
+    assert said({**lora, "loraplus_lr_ratio": 16})["loraplus_lr_embedding"].effective == "1e-6"

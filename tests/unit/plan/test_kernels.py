@@ -204,3 +204,10 @@ def test_where_keeping_would_be_wrong_layers_are_recomputed_whole(keys: dict[str
     said = line(made, "selective_checkpointing")
     assert said.fallback
     assert why in said.why
+
+
+def test_the_old_name_of_a_kernel_has_a_line_of_its_own_and_asks_for_it_once() -> None:
+    both = {**FULL, "liger_swiglu": True, "liger_glu_activation": True}
+    assert plan(both).kernels == plan({**FULL, "liger_swiglu": True}).kernels == KernelsPlan(liger=("swiglu",))
+    assert line(plan(both, CPU), "liger_swiglu").effective == "off: transformers' own code"
+    assert line(plan(both, CPU), "liger_swiglu").fallback

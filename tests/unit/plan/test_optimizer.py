@@ -139,3 +139,14 @@ def test_float16_says_where_it_comes_from() -> None:
     )
     line = decision(plan_of(fp16=True), "fp16")
     assert (line.effective, line.why) == ("float16, loss scaled", "slow on a CPU")
+
+
+def test_rates_that_are_not_the_runs_are_in_the_plan() -> None:
+    groups = [{"name": "slow", "modules": ["q_proj", "k_proj"], "lr": 1e-4}]
+    plan = plan_of(lr_groups=groups, embedding_lr=5e-4)
+    line = decision(plan, "lr_groups.0")
+    assert (line.asked, line.effective) == ("slow", "0.0001 (0.1 x learning_rate)")
+    assert line.why == "weight matrices with q_proj or k_proj in their names"
+    assert decision(plan, "embedding_lr").effective == "0.0005 (0.5 x learning_rate)"
+    lora = {"adapter": "lora", "lora_r": 4, "lora_alpha": 8, "lora_target_linear": True}
+    assert decision(plan_of(**lora, loraplus_lr_ratio=16), "loraplus_lr_ratio").effective == "0.016"

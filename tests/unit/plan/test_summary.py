@@ -138,3 +138,9 @@ def test_the_machine_and_the_number_formats_are_told(summary: Any) -> None:
     assert summary({})["machine"] == ["1 CPU, no GPU (single)"]
     quantised = summary({**lora, "adapter": "qlora", "load_in_4bit": True}, hardware=two)
     assert quantised["numbers"][0].startswith("base in 4 bits, adapter in float32")
+
+
+# embeddings of 100 x 16 alone, of the 7056 parameters above
+def test_a_part_of_the_weights_is_not_called_all(summary: Any) -> None:
+    said = summary({"unfrozen_parameters": ["model.embed_tokens"]})["trained"]
+    assert said[0] == "unfrozen weights: 1,600 of 7,056 parameters (22.68%)"

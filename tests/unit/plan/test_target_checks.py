@@ -63,3 +63,10 @@ def test_nothing_is_said_of_a_model_whose_layers_are_not_known() -> None:
 
 def test_nothing_is_said_where_no_adapter_is_made() -> None:
     assert found(["qproj"], adapter=None) == []
+
+
+@pytest.mark.parametrize("name", ["w1", "gate_proj", "block_sparse_moe.experts.0.w1"])
+def test_names_of_single_experts_lead_to_the_keys_of_fused_ones(name: str) -> None:
+    (finding,) = found([name], {**LLAMA, "model_type": "mixtral"})
+    assert finding.hint is not None
+    assert "for the experts set lora_target_parameters: [mlp.experts.gate_up_proj, " in finding.hint
