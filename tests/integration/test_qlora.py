@@ -107,7 +107,9 @@ def steps_of(recipe: Path) -> list[list[torch.Tensor]]:
     return [[torch.tensor(samples[int(index)]["input_ids"]) for (index,) in step] for step in packs]
 
 
-@pytest.mark.parametrize("base", NARROW)
+@pytest.mark.parametrize(
+    "base", [pytest.param(base, marks=() if base == "4 bits" else pytest.mark.slow) for base in NARROW]
+)
 def test_a_stopped_run_goes_on_bit_by_bit(runs: Runs, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {**NARROW[base], **BUSY, "num_epochs": 4}
     undisturbed = runs.train("undisturbed", **keys)
@@ -216,6 +218,7 @@ def test_a_checkpoint_that_is_in_4_bits_already_is_trained_as_the_one_it_was_mad
     assert losses(runs, unsaid) == losses(runs, plain)
 
 
+@pytest.mark.slow
 def test_a_mixture_with_packed_experts_learns_and_goes_on_bit_by_bit(
     runs: Runs, tiny_tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,7 +37,7 @@ MODELS = {
     "mistralai/Mistral-7B-v0.3": "mistral-7b",
 }
 PACKAGES = ("bitsandbytes", "torchao")
-FAST = ("qwen3-8b-qlora", "qwen3-30b-a3b-lora")
+FAST = ("qwen3-8b-qlora",)
 """Smoke-run in the default suite; the others are slow tests."""
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 
