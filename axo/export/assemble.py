@@ -12,8 +12,8 @@ import torch
 from axo.errors import CheckpointError
 from axo.export.base_model import SINGLE_FILE, BaseModel
 from axo.export.changes import Change, Rows, Scratch
-from axo.export.experts import file_names, place_experts
 from axo.export.lora import Adapter
+from axo.export.places import Edits, find_names, place
 from axo.export.source import Grown, Source
 from axo.export.tensor_file import FLOATS, Stored
 
@@ -96,11 +96,12 @@ def assemble(base: BaseModel, adapter: Adapter, *, dtype: str | None, rows_multi
     """
     tensors = base.tensors
     tie = _find_tie(tensors, adapter)
-    model_type = base.text_config.get("model_type")
-    edits = _place(tensors, adapter, head=tie.head if tie else None, model_type=model_type)
+    names = find_names(base, adapter, head=tie and tie.head, embedding=tie and tie.embedding)
+    edits = place(base, adapter, names)
+    tie = tie and replace(tie, head=names.files[tie.head])
     pair = (tie.embedding, tie.head) if tie else _stored_pair(tensors) if _says_tied(base) else None
     if pair:
-        edits = _with_rows_of_both(edits, *pair)
+        edits = edits.with_rows_of_both(*pair)
     make = _Maker(edits, dtype, rows_multiple)
     outputs = {name: make.output(name, source, source) for name, source in tensors.items()}
     untied = False
@@ -143,50 +144,8 @@ def _says_tied(base: BaseModel) -> bool:
 
 
 @dataclass(frozen=True)
-class _Edits:
-    """The adapter's content by the names of the base's file."""
-
-    changes: Mapping[str, Change]
-    trained: Mapping[str, Stored]
-    originals: Mapping[str, Stored]
-
-    def touch(self, name: str) -> bool:
-        return name in self.changes or name in self.trained
-
-
-def _place(tensors: Mapping[str, Source], adapter: Adapter, *, head: str | None, model_type: str | None) -> _Edits:
-    known = {*tensors, *([head] if head else [])}
-    names = dict.fromkeys((*adapter.changes, *adapter.trained, *adapter.originals))
-    places = {name: next((place for place in file_names(name) if place in known), None) for name in names}
-    left_over = [name for name, place in places.items() if place is None]
-    if left_over:
-        shown = ", ".join(left_over[:5]) + (f" and {len(left_over) - 5} more" if len(left_over) > 5 else "")
-        raise CheckpointError(
-            f"{adapter.folder}: the base model's files have no tensor for {len(left_over)} of the adapter's: {shown}",
-            "is this the base that it was trained on? Weights that transformers renames or fuses while loading "
-            "must be merged with peft",
-        )
-    experts = place_experts(adapter, tensors, model_type=model_type)
-    if len(set(places.values())) < len(places) or {*experts} & {*places.values()}:
-        raise CheckpointError(f"{adapter.folder}: two of the adapter's tensors belong to the same base tensor")
-    return _Edits(
-        {places[name] or name: change for name, change in adapter.changes.items()} | experts,
-        {places[name] or name: stored for name, stored in adapter.trained.items()},
-        {places[name] or name: stored for name, stored in adapter.originals.items()},
-    )
-
-
-def _with_rows_of_both(edits: _Edits, embedding: str, head: str) -> _Edits:
-    """Rows trained of one tensor that is embedding and head stay in both."""
-    rows = edits.changes.get(embedding)
-    if not isinstance(rows, Rows) or edits.touch(head):
-        return edits
-    return replace(edits, changes={**edits.changes, head: rows})
-
-
-@dataclass(frozen=True)
 class _Maker:
-    edits: _Edits
+    edits: Edits
     dtype: str | None
     rows_multiple: int
 

@@ -11,7 +11,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from axo.export.experts import file_names
+from axo.export.names import same_names
+from axo.export.renaming import names_in
 from axo.log import quiet_transformers
 
 _KINDS = ("Linear4bit", "Linear8bitLt")
@@ -27,10 +28,11 @@ def quantised_names(
         with quiet_transformers(), torch.device("meta"):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
+            direct, renamed = same_names(stored), names_in(model, stored)
             quantizer: Any = AutoHfQuantizer.from_config(BitsAndBytesConfig(**settings), pre_quantized=False)
             quantizer.preprocess_model(model=model, device_map={"": "cpu"})
     finally:
         logging.disable(before)
     modules = [name for name, module in model.named_modules() if type(module).__name__ in _KINDS]
-    places = (next((place for place in file_names(f"{name}.weight") if place in stored), None) for name in modules)
+    places = (direct.find(f"{name}.weight") or renamed.find(f"{name}.weight") for name in modules)
     return {place for place in places if place is not None}

@@ -19,7 +19,8 @@ _SAME: Mapping[str, str] = {
     "lora_rank_pattern": "rank_pattern",
     "lora_alpha_pattern": "alpha_pattern",
 }
-"""Recipe key -> key of adapter_config.json. Which modules have an adapter is told by the tensors themselves."""
+"""Recipe key -> key of adapter_config.json. Which modules have an adapter is told by the tensors themselves; of which
+tokens their rows are is not, see _rows."""
 _OF_START = frozenset({"gaussian", "orthogonal", "eva", True, False, None})
 """Values of init_lora_weights that leave the base weights as they are."""
 
@@ -59,6 +60,11 @@ def _differences(section: AdapterSection, saved: Mapping[str, Any], folder: str)
             message = f"is {_said(asked)}, and the adapter in {folder} has {_said(there)}"
             hint = f"set {key}: {_said(there)}" if there else f"remove {key}"
             yield Finding(key, message, f"{hint}, or leave lora_model_dir out to start a new adapter")
+    asked, there = _rows(section.peft_trainable_token_indices), _rows(saved.get("trainable_token_indices"))
+    if asked != there:
+        message = f"is {_said(asked)}, and the rows of the adapter in {folder} are those of {_said(there)}"
+        hint = "name the same tokens in the same order, or leave lora_model_dir out to start a new adapter"
+        yield Finding("peft_trainable_token_indices", message, hint)
     init = saved.get("init_lora_weights", True)
     if not isinstance(init, str | bool) or init not in _OF_START:
         message = f"the adapter in {folder} started from init_lora_weights {init!r}, which changed the base weights"
@@ -67,6 +73,13 @@ def _differences(section: AdapterSection, saved: Mapping[str, Any], folder: str)
     if section.peft_init_lora_weights not in (None, True):
         message = f"is {_said(section.peft_init_lora_weights)}, and the adapter in {folder} has its values already"
         yield Finding("peft_init_lora_weights", message, "remove it, or leave lora_model_dir out")
+
+
+def _rows(indices: Any) -> dict[str, Any]:
+    """Embeddings -> the tokens whose rows are trained, in the order of the saved rows."""
+    if isinstance(indices, dict):
+        return cast("dict[str, Any]", indices)
+    return {"embed_tokens": indices} if indices else {}
 
 
 def _said(value: Any) -> str:

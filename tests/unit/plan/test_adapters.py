@@ -186,3 +186,20 @@ def test_a_folder_without_a_whole_adapter_is_named(tmp_path: Path, content: str 
     (tmp_path / "adapter_config.json").write_text(json.dumps(SAVED))
     (tmp_path / "adapter_model.safetensors").touch()
     assert read_saved(tmp_path) == SAVED
+
+
+@pytest.mark.parametrize(
+    ("saved", "same"),
+    [([5, 6], True), ({"embed_tokens": [5, 6]}, True), ([6, 5], False), ([7, 8], False), (None, False)],
+)
+def test_trained_rows_go_on_as_those_of_the_same_tokens(saved: Any, same: bool) -> None:
+    flat = {"base_model": "x/y", "datasets": [{"path": "z/w", "type": "alpaca"}], "learning_rate": 1e-3, **LORA}
+    keys = {"lora_model_dir": "there", "peft_trainable_token_indices": [5, 6]}
+    section = recipe_from_flat({**flat, **keys}).adapters
+    there = {**SAVED, "trainable_token_indices": saved}
+    if same:
+        check_continued(section, there)
+        return
+    with pytest.raises(RecipeError) as caught:
+        check_continued(section, there)
+    assert [finding.key for finding in caught.value.findings] == ["peft_trainable_token_indices"]
