@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from axo.errors import Finding, RecipeError
+from axo.errors import Finding, RecipeError, TrainingError
 from axo.objectives.causal_lm import CausalLM
 from axo.objectives.inputs import attention_kwargs
 from axo.registry.tables import KNOWN_HEADS
@@ -31,7 +31,7 @@ def check_isolation(
     """Change the tokens of one sample of a pack: the logits of the other must not move, by not one bit.
 
     For models of which that is not certain (`is_doubtful`). It may only refuse: RecipeError at `key`, the recipe's key
-    that packs. Runs in evaluation mode without gradients; modes and random numbers are as before afterwards.
+    that packs, or TrainingError where no logit is a number. Runs in evaluation mode without gradients; modes and random numbers are as before afterwards.
     """
     model = _plain(objective)
     if not is_doubtful(model):
@@ -40,7 +40,7 @@ def check_isolation(
     batch = _two_samples(objective.vocab_size)
     with _undisturbed(objective), torch.autocast(device.type, dtype=autocast_dtype, enabled=autocast_dtype is not None):
         before = _logits(objective, batch)
-        largest = before.abs().max().item()
+        largest = _largest(before)
         moved = max(
             _moved(before, _logits(objective, _changed(batch, changed, objective.vocab_size)), watched)
             for changed, watched in ((0, 1), (1, 0))
@@ -114,9 +114,20 @@ def _logits(objective: CausalLM, batch: Batch) -> torch.Tensor:
 
 
 def _moved(before: torch.Tensor, after: torch.Tensor, sample: int) -> float:
-    """The largest difference at a token of the sample; what is no number counts as equal to itself."""
-    difference = (before[:, _place(sample)].float() - after[:, _place(sample)].float()).abs()
-    return difference.nan_to_num(0.0).max().item()
+    """The largest difference at a token of the sample. A number that becomes none has moved without bound; what was
+    none before and is none afterwards tells nothing."""
+    one, other = before[:, _place(sample)].float(), after[:, _place(sample)].float()
+    same = (one == other) | (one.isnan() & other.isnan())
+    return (one - other).abs().nan_to_num(torch.inf).masked_fill(same, 0.0).max().item()
+
+
+def _largest(logits: torch.Tensor) -> float:
+    """Raises TrainingError where not one of them is a number."""
+    finite = logits[logits.isfinite()]
+    if not finite.numel():
+        hint = "check the weights of base_model, and that its numbers fit the format it computes in (bf16, fp16)"
+        raise TrainingError("the model gives no finite logits for a short text", hint)
+    return finite.abs().max().item()
 
 
 def _tolerance(model: Any, dtype: torch.dtype, *, eight_bits: bool) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from axo.errors import TrainingError
+from axo.errors import Finding, RecipeError, TrainingError
 from axo.recipe.adapters import AdapterSection
 from axo.recipe.optim import OptimSection
 
@@ -24,6 +24,8 @@ _EMBEDDING_ADAPTER = re.compile(r"\.lora_embedding_[AB]\b")
 class Rates:
     """Learning rates as multiples of the run's; absent: 1."""
 
+    outer_key: str = "embedding_lr"
+    """The recipe's key that `outer` comes from."""
     outer: float | None = None
     """Embeddings, the output head and modules_to_save, which then do not decay."""
     parts: tuple[tuple[str, float], ...] = ()
@@ -39,7 +41,8 @@ def rates(section: OptimSection, adapters: AdapterSection) -> Rates:
     own = section.embedding_lr and section.embedding_lr / section.learning_rate
     parts = [(part, group.lr / section.learning_rate) for group in section.lr_groups or () for part in group.modules]
     if adapters.loraplus_lr_ratio is None:
-        return Rates(outer=section.embedding_lr_scale or own, parts=tuple(parts))
+        key = "embedding_lr_scale" if section.embedding_lr_scale else "embedding_lr"
+        return Rates(key, section.embedding_lr_scale or own, tuple(parts))
     embedding = adapters.loraplus_lr_embedding
     return Rates(
         lora_b=adapters.loraplus_lr_ratio,
@@ -58,7 +61,7 @@ def parameter_groups(module: nn.Module, *, weight_decay: float, own: Rates = Rat
     A group is {"params", "param_names", "weight_decay", "lr_scale"}; `param_names` runs beside `params`, is torch's own
     key and stays in the optimizer's state_dict, so that state can be saved by name; the engine multiplies the learning
     rate of a step by `lr_scale`. A tied parameter stands once, under its first name. Groups without parameters are left
-    out. Raises TrainingError where nothing is trained, or nothing that has a rate of its own."""
+    out. Raises TrainingError where nothing is trained, RecipeError where nothing has a rate of its own that is set."""
     parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
     if not parameters:
         raise TrainingError("no parameter of the model is trained", "choose lora_target_modules that match some")
@@ -109,18 +112,19 @@ def _outer_parameters(module: nn.Module) -> Iterable[torch.Tensor]:
 def _check_matches(own: Rates, *, names: Collection[str], outer: Collection[str], fit: Collection[str]) -> None:
     """Each rate of its own is that of something; `fit` are the names that a part may take."""
     if own.outer is not None and not any(name in outer for name in names):
-        message = (
-            "neither embeddings nor output head nor modules_to_save are trained, and they have a rate of their own"
-        )
-        raise TrainingError(message, "remove embedding_lr and embedding_lr_scale, or add to lora_modules_to_save")
+        message = "neither embeddings nor output head nor lora_modules_to_save are trained, and this is their rate"
+        hint = f"remove {own.outer_key}, or add embed_tokens to lora_modules_to_save"
+        raise RecipeError([Finding(own.outer_key, message, hint)])
     for part, _ in own.parts:
         if any(part in name for name in fit):
             continue
-        message = f"lr_groups names {part!r}, which is in the name of no trained weight"
+        message = f"{part!r} is in the name of no trained weight"
         if any(part in name for name in names):
-            message = f"lr_groups names {part!r}, which is only in names of biases, norms or what has embedding_lr"
+            message = f"{part!r} is only in names of biases, norms or what has embedding_lr"
         examples = ", ".join(sorted(fit)[:: max(1, len(fit) // 4)][:5])
-        raise TrainingError(message, f"weight matrices that are trained are for example {examples}")
+        raise RecipeError(
+            [Finding("lr_groups", message, f"weight matrices that are trained are for example {examples}")]
+        )
 
 
 def _scale(name: str, own: Rates, *, ndim: int, decays: bool, outer: bool) -> float:

@@ -21,7 +21,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from axo.errors import RecipeError
+from axo.errors import RecipeError, TrainingError
 from axo.objectives.causal_lm import CausalLM
 from axo.objectives.isolation import check_isolation, is_doubtful
 from axo.registry.tables import ATTENTION
@@ -128,4 +128,37 @@ def test_experts_may_differ_by_rounding_and_no_more() -> None:
     layer: Any = objective.model.get_submodule("model.layers.0")
     layer.self_attn.o_proj = Blurred(layer.self_attn.o_proj, 1e-2)
     with pytest.raises(RecipeError):
+        check_isolation(objective, key="sample_packing")
+
+
+class Infectious(nn.Module):
+    """A layer that lets the first sample turn the second into what is no number, once its tokens are others."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.calls = 0
+
+    def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+        out = self.inner(hidden_states, **kwargs)
+        self.calls += 1
+        hidden = out[0] if isinstance(out, tuple) else out
+        if self.calls > 1:
+            hidden[:, -1] = torch.nan
+        return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+
+def test_numbers_that_become_none_have_moved() -> None:
+    objective = objective_of(DOUBTFUL["mistral with a window"]())
+    layers: Any = objective.model.model.layers
+    layers[0].mlp = Infectious(layers[0].mlp)
+    with pytest.raises(RecipeError, match="moved the logits of its neighbour by inf"):
+        check_isolation(objective, key="sample_packing")
+
+
+def test_a_model_without_finite_logits_is_no_answer() -> None:
+    objective = objective_of(DOUBTFUL["mistral with a window"]())
+    with torch.no_grad():
+        objective.model.get_output_embeddings().weight.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="no finite logits"):
         check_isolation(objective, key="sample_packing")

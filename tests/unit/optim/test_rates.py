@@ -11,7 +11,7 @@ from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen3Config
 
-from axo.errors import TrainingError
+from axo.errors import RecipeError
 from axo.optim.groups import parameter_groups, rates
 from axo.recipe.adapters import AdapterSection
 from axo.recipe.optim import OptimSection
@@ -124,10 +124,10 @@ def test_modules_to_save_have_the_rate_of_embeddings() -> None:
 
 
 def test_a_rate_of_nothing_is_refused(qwen: nn.Module) -> None:
-    with pytest.raises(TrainingError, match="'w_proj', which is in the name of no trained weight") as caught:
+    with pytest.raises(RecipeError, match="'w_proj' is in the name of no trained weight") as caught:
         found(qwen, lr_groups=[{"name": "a", "modules": ["q_proj", "w_proj"], "lr": 1e-5}])
-    assert "model.layers.0" in (caught.value.hint or "")
-    with pytest.raises(TrainingError, match="'input_layernorm', which is only in names of biases, norms"):
+    assert "model.layers.0" in (caught.value.findings[0].hint or "")
+    with pytest.raises(RecipeError, match="'input_layernorm' is only in names of biases, norms"):
         found(qwen, lr_groups=[{"name": "a", "modules": ["input_layernorm"], "lr": 1e-5}])
-    with pytest.raises(TrainingError, match="neither embeddings nor"):
+    with pytest.raises(RecipeError, match="neither embeddings nor"):
         found(peft_model(target_modules=["q_proj"]), embedding_lr=1e-5)
