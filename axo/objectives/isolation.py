@@ -31,7 +31,8 @@ def check_isolation(
     """Change the tokens of one sample of a pack: the logits of the other must not move, by not one bit.
 
     For models of which that is not certain (`is_doubtful`). It may only refuse: RecipeError at `key`, the recipe's key
-    that packs, or TrainingError where no logit is a number. Runs in evaluation mode without gradients; modes and random numbers are as before afterwards.
+    that packs, or TrainingError where no logit is a number. Runs in evaluation mode without gradients; modes and random
+    numbers are as before afterwards.
     """
     model = _plain(objective)
     if not is_doubtful(model):

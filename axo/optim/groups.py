@@ -115,16 +115,19 @@ def _check_matches(own: Rates, *, names: Collection[str], outer: Collection[str]
         message = "neither embeddings nor output head nor lora_modules_to_save are trained, and this is their rate"
         hint = f"remove {own.outer_key}, or add embed_tokens to lora_modules_to_save"
         raise RecipeError([Finding(own.outer_key, message, hint)])
-    for part, _ in own.parts:
-        if any(part in name for name in fit):
+    examples = ", ".join(sorted(fit)[:: max(1, len(fit) // 4)][:5])
+    for part, scale in own.parts:
+        taken = [next(first for other, first in own.parts if other in name) for name in fit if part in name]
+        if scale in taken:
             continue
-        message = f"{part!r} is in the name of no trained weight"
-        if any(part in name for name in names):
+        hint = f"weight matrices that are trained are for example {examples}"
+        if taken:
+            message, hint = f"{part!r} is only in names that an earlier part takes", "put the narrower part first"
+        elif any(part in name for name in names):
             message = f"{part!r} is only in names of biases, norms or what has embedding_lr"
-        examples = ", ".join(sorted(fit)[:: max(1, len(fit) // 4)][:5])
-        raise RecipeError(
-            [Finding("lr_groups", message, f"weight matrices that are trained are for example {examples}")]
-        )
+        else:
+            message = f"{part!r} is in the name of no trained weight"
+        raise RecipeError([Finding("lr_groups", message, hint)])
 
 
 def _scale(name: str, own: Rates, *, ndim: int, decays: bool, outer: bool) -> float:

@@ -80,6 +80,8 @@ def remarks(recipe: Recipe) -> list[Note]:
     if optim.optimizer in WITHOUT_MOMENTS:
         idle = [key for key in _ADAM if key in optim.model_fields_set]
         said += [Remark((key,), f"optimizer is {optim.optimizer}") for key in idle]
+    elif "lion" in optim.optimizer and "adam_epsilon" in optim.model_fields_set:
+        said.append(Remark(("adam_epsilon",), f"{optim.optimizer} divides by no root"))
     if optim.lr_scheduler == "constant":
         warm = [key for key in ("warmup_steps", "warmup_ratio") if getattr(optim, key)]
         said += [Remark((key,), "lr_scheduler constant has no warmup, constant_with_warmup has") for key in warm]

@@ -129,5 +129,9 @@ def test_a_rate_of_nothing_is_refused(qwen: nn.Module) -> None:
     assert "model.layers.0" in (caught.value.findings[0].hint or "")
     with pytest.raises(RecipeError, match="'input_layernorm' is only in names of biases, norms"):
         found(qwen, lr_groups=[{"name": "a", "modules": ["input_layernorm"], "lr": 1e-5}])
+    wide, narrow = ({"name": part, "modules": [part], "lr": lr} for part, lr in (("proj", 1e-5), ("q_proj", 1e-4)))
+    found(qwen, lr_groups=[narrow, wide])
+    with pytest.raises(RecipeError, match="'q_proj' is only in names that an earlier part takes"):
+        found(qwen, lr_groups=[wide, narrow])
     with pytest.raises(RecipeError, match="neither embeddings nor"):
         found(peft_model(target_modules=["q_proj"]), embedding_lr=1e-5)

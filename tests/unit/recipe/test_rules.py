@@ -128,6 +128,7 @@ def test_every_key_may_be_read_by_code_of_the_recipes_own(kind: str) -> None:
             "chunked_cross_entropy_num_chunks has no effect: chunked_cross_entropy is off",
         ),
         ({"optimizer": "sgd", "adam_beta2": 0.95}, "adam_beta2 has no effect: optimizer is sgd"),
+        ({"optimizer": "lion_8bit", "adam_epsilon": 1e-6}, "adam_epsilon has no effect: lion_8bit divides by no root"),
         ({"sample_packing_sequentially": True}, "sample_packing_sequentially has no effect: sample_packing is off"),
         ({"sample_packing": True, "pad_to_multiple_of": 8}, "pad_to_multiple_of has no effect: rows are filled up"),
         (
