@@ -17,12 +17,12 @@ def set_up(*, level: int = logging.INFO, rank: int = 0) -> None:
     LOG.handlers[:] = [handler]
     LOG.propagate = False
     LOG.setLevel(level if rank == 0 else logging.WARNING)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 _NOISY = ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree")
 """Loggers that warn while transformers and peft import what is installed, of kernels for other machines."""
+for _name in _NOISY:  # when axo is imported, for a worker imports the rest before it runs
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 class _Formatter(logging.Formatter):
