@@ -19,6 +19,7 @@ quickstart: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m "not slow and not gpu" -n $(WORKERS) --dist worksteal
 
+# With `make test-full EXTRAS=dev,gptq` those of GPTQ too (BUILD_CUDA_EXT=0 in the environment where there is no GPU).
 test-full: $(STAMP)
 	$(PYTEST) -m "not gpu" -n $(WORKERS) --dist worksteal
 
