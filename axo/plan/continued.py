@@ -60,8 +60,8 @@ def _differences(section: AdapterSection, saved: Mapping[str, Any], folder: str)
             message = f"is {_said(asked)}, and the adapter in {folder} has {_said(there)}"
             hint = f"set {key}: {_said(there)}" if there else f"remove {key}"
             yield Finding(key, message, f"{hint}, or leave lora_model_dir out to start a new adapter")
-    asked, there = _rows(section.peft_trainable_token_indices), _rows(saved.get("trainable_token_indices"))
-    if asked != there:
+    asked, there = section.peft_trainable_token_indices, saved.get("trainable_token_indices")
+    if not _same_rows(_rows(asked), _rows(there)):
         message = f"is {_said(asked)}, and the rows of the adapter in {folder} are those of {_said(there)}"
         hint = "name the same tokens in the same order, or leave lora_model_dir out to start a new adapter"
         yield Finding("peft_trainable_token_indices", message, hint)
@@ -75,11 +75,19 @@ def _differences(section: AdapterSection, saved: Mapping[str, Any], folder: str)
         yield Finding("peft_init_lora_weights", message, "remove it, or leave lora_model_dir out")
 
 
-def _rows(indices: Any) -> dict[str, Any]:
-    """Embeddings -> the tokens whose rows are trained, in the order of the saved rows."""
+def _rows(indices: Any) -> dict[str, list[int]]:
+    """Last part of an embedding's name, empty for the one that a list is for -> the tokens whose rows are trained."""
     if isinstance(indices, dict):
-        return cast("dict[str, Any]", indices)
-    return {"embed_tokens": indices} if indices else {}
+        named = cast("dict[str, list[int]]", indices)
+        return {name.rpartition(".")[2]: rows for name, rows in named.items()}
+    return {"": list(indices)} if indices else {}
+
+
+def _same_rows(one: Mapping[str, list[int]], other: Mapping[str, list[int]]) -> bool:
+    """Rows are saved in the order of their tokens. A list means the input embeddings, whatever a model calls them."""
+    if "" in one or "" in other:
+        return list(one.values()) == list(other.values())
+    return one == other
 
 
 def _said(value: Any) -> str:
