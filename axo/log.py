@@ -21,7 +21,7 @@ def set_up(*, level: int = logging.INFO, rank: int = 0) -> None:
 
 _NOISY = ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree")
 """Loggers that warn while transformers and peft import what is installed, of kernels for other machines."""
-for _name in _NOISY:  # when axo is imported, for a worker imports the rest before it runs
+for _name in _NOISY:  # when axo is imported, for workers and the quickstart import the rest before they run
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 

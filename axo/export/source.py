@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +32,7 @@ class Source(Protocol):
         ...
 
 
-class Whole:
+class Whole(ABC):
     """A tensor that is computed in one piece when its first row is asked for, and let go behind its last.
 
     Each row is asked for once by the writer, in order, so that never more than a few such tensors are held."""
@@ -42,9 +43,9 @@ class Whole:
         self._values: torch.Tensor | None = None
         self._num_left = shape[0]
 
+    @abstractmethod
     def compute(self) -> torch.Tensor:
         """All values, of `shape`."""
-        raise NotImplementedError
 
     def rows(self, start: int, stop: int) -> torch.Tensor:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def adafactor(
     return make(list(groups), lr=lr, **{"scale_parameter": False, "relative_step": False, **settings})
 
 
-def sgd(
+def _of_torch(
     groups: Groups,
     *,
     lr: float,
@@ -37,35 +38,16 @@ def sgd(
     eps: float,
     settings: Mapping[str, Any],
     module: nn.Module,
-) -> torch.optim.SGD:
-    """Without momentum unless optim_args says so."""
+    kind: type[torch.optim.Optimizer],
+) -> torch.optim.Optimizer:
+    """Only optim_args says more than the learning rate: SGD is without momentum unless it does, and the eps of RMSprop
+    is its own, as in transformers.Trainer, not adam_epsilon."""
     del betas, eps, module
-    return torch.optim.SGD(list(groups), lr=lr, **settings)
+    make: Any = kind
+    return make(list(groups), lr=lr, **settings)
 
 
-def adagrad(
-    groups: Groups,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    settings: Mapping[str, Any],
-    module: nn.Module,
-) -> torch.optim.Adagrad:
-    """Duchi et al. 2011 (JMLR 12)."""
-    del betas, eps, module
-    return torch.optim.Adagrad(list(groups), lr=lr, **settings)
-
-
-def rmsprop(
-    groups: Groups,
-    *,
-    lr: float,
-    betas: tuple[float, float],
-    eps: float,
-    settings: Mapping[str, Any],
-    module: nn.Module,
-) -> torch.optim.RMSprop:
-    """Its eps is that of optim_args, as in transformers.Trainer, not adam_epsilon."""
-    del betas, eps, module
-    return torch.optim.RMSprop(list(groups), lr=lr, **settings)
+sgd = partial(_of_torch, kind=torch.optim.SGD)
+adagrad = partial(_of_torch, kind=torch.optim.Adagrad)
+"""Duchi et al. 2011 (JMLR 12)."""
+rmsprop = partial(_of_torch, kind=torch.optim.RMSprop)
