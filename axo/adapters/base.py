@@ -23,8 +23,9 @@ class Adapter(Protocol):
         """The model with what was saved in `folder` put on it, frozen, to be used or scored."""
         ...
 
-    def save(self, model: Any, folder: Path) -> None:
-        """Write what was trained, as transformers or peft load it."""
+    def save(self, model: Any, folder: Path, *, weights: dict[str, torch.Tensor] | None = None) -> None:
+        """Write what was trained, as transformers or peft load it; `weights` by name, where they are not those that
+        the model holds."""
         ...
 
 

@@ -41,7 +41,7 @@ class Full:
         """The same model: what full fine-tuning saves is loaded as a model, not put on one."""
         return model
 
-    def save(self, model: Any, folder: Path) -> None:
+    def save(self, model: Any, folder: Path, *, weights: dict[str, torch.Tensor] | None = None) -> None:
         """A transformers folder: config, generation config and safetensors in shards."""
         with quiet_transformers():
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=weights)

@@ -70,7 +70,7 @@ class Lora:
         bridge_dtypes(adapted)
         return adapted.requires_grad_(False).eval()
 
-    def save(self, model: PeftModel, folder: Path) -> None:
+    def save(self, model: PeftModel, folder: Path, *, weights: dict[str, torch.Tensor] | None = None) -> None:
         """A peft folder: adapter_config.json, which names the base model, and adapter_model.safetensors.
 
         It belongs to the base model as its files are. An adapter that started from a part of the weights (PiSSA,
@@ -78,7 +78,7 @@ class Lora:
         with _quiet_peft():
             # Grown embeddings are among modules_to_save, trained row by row, or refused, so peft need not look whether
             # they are needed.
-            model.save_pretrained(str(folder), save_embedding_layers=False)
+            model.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
         if self._first:
             write_apart_from_base(folder, self._first)
         write_in_order(folder)

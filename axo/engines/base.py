@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from axo.types import Batch, Layout, Sums, Update
 
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
+Meet = Callable[[dist.Store, int, int], None]
+"""What is done with the store that all ranks share, this rank and the number of ranks, before the process group."""
 
 
 class Engine(Protocol):
@@ -21,8 +24,15 @@ class Engine(Protocol):
     layout: Layout
     device: torch.device
 
-    def construct(self) -> AbstractContextManager[None]:
-        """Around loading the model and applying the adapter: the process group exists inside."""
+    holds_whole: bool
+    """Every rank holds all weights, so that rank 0 can save the model alone."""
+    reads_weights: bool
+    """Inside construct(): whether this rank reads the model's weights; the others build it on the meta device, and
+    prepare() brings them their part."""
+
+    def construct(self, meet: Meet | None = None) -> AbstractContextManager[None]:
+        """Around loading the model and applying the adapter: the process group exists inside. `meet` is called before
+        it does."""
         ...
 
     def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
@@ -55,8 +65,9 @@ class Engine(Protocol):
         """What save_state wrote, bit by bit."""
         ...
 
-    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Name and whole tensor of every weight of the model, for the final save."""
+    def full_weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        """Name in the objective and whole tensor of every weight of the model, or of the trained ones; all ranks must
+        go through it to its end together. A tensor that was gathered is good until the next one is asked for."""
         ...
 
     def close(self) -> None:

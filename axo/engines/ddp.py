@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -13,36 +12,32 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from axo.engines import state, step
-from axo.engines.base import MakeOptimizer
+from axo.engines import group, state, step
+from axo.engines.base import MakeOptimizer, Meet
 from axo.engines.scaling import LossScaling
-from axo.types import Batch, Layout, Sums, Update
-
-GLOO_REST_SECONDS = 0.2
+from axo.plan.plan import DDPPlan
+from axo.types import Batch, Sums, Update
 
 
 class DDP:
     """DistributedDataParallel averages gradients over ranks, so the loss is scaled by world_size / divisor."""
 
     def __init__(
-        self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int, loss_scaling: bool = False
-    ) -> None:
+        self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int, loss_scaling: bool = False,
+        settings: DDPPlan = DDPPlan(),
+    ) -> None:  # fmt: skip
+        self._settings = settings
         self._autocast_dtype = autocast_dtype
         self._loss_scaling = loss_scaling
         self._timeout = timedelta(seconds=timeout_seconds)
         self._device_type = device
 
+    holds_whole = True
+    reads_weights = True
+
     @contextmanager
-    def construct(self) -> Iterator[None]:
-        if self._device_type == "cuda":
-            local_rank = dist.get_node_local_rank(fallback_rank=0)
-            torch.cuda.set_device(local_rank)
-            self.device = torch.device("cuda", local_rank)
-        else:
-            self.device = torch.device("cpu")
-        dist.init_process_group("nccl" if self._device_type == "cuda" else "gloo", timeout=self._timeout)
-        rank, world_size = dist.get_rank(), dist.get_world_size()
-        self.layout = Layout(rank=rank, world_size=world_size, dp_rank=rank, dp_size=world_size)
+    def construct(self, meet: Meet | None = None) -> Iterator[None]:
+        self.device, self.layout = group.join(self._device_type, timeout=self._timeout, meet=meet)
         yield
 
     def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
@@ -55,14 +50,12 @@ class DDP:
             device_ids=[self.device] if self.device.type == "cuda" else None,
             forward_sync_buffers=False,  # all ranks compute the same ones (RoPE frequencies)
             gradient_as_bucket_view=True,
+            find_unused_parameters=self._settings.find_unused_parameters,
         )
         assert dist.get_world_size() == self.layout.world_size > 1
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
-        mine = torch.tensor(values, dtype=torch.float64, device=self.device)
-        rows = [torch.empty_like(mine) for _ in range(self.layout.dp_size)]
-        dist.all_gather(rows, mine)
-        return [row.tolist() for row in rows]
+        return group.gather(values, device=self.device)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
         module = self._module
@@ -100,13 +93,9 @@ class DDP:
         assert self._optimizer is not None
         state.load_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
-    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        yield from self._objective.state_dict().items()
+    def full_weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from state.named_weights(self._objective, trained_only=trained_only)
 
     def close(self) -> None:
-        """The destructor of a gloo group joins its thread while it holds the GIL, and that thread needs the GIL to free
-        the tensors of the last collective: drop what keeps the group alive and let the thread finish first."""
-        self._module = None
-        dist.barrier()
-        time.sleep(GLOO_REST_SECONDS)
-        dist.destroy_process_group()
+        self._module = None  # it would keep the group alive
+        group.leave()

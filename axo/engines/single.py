@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from axo.engines import state, step
-from axo.engines.base import MakeOptimizer
+from axo.engines.base import MakeOptimizer, Meet
 from axo.engines.scaling import LossScaling
 from axo.types import Batch, Layout, Sums, Update
 
@@ -27,7 +27,11 @@ class Single:
         self._autocast_dtype = autocast_dtype
         self._loss_scaling = loss_scaling
 
-    def construct(self) -> AbstractContextManager[None]:
+    holds_whole = True
+    reads_weights = True
+
+    def construct(self, meet: Meet | None = None) -> AbstractContextManager[None]:
+        del meet  # there is nobody to meet
         return nullcontext()
 
     def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
@@ -68,8 +72,8 @@ class Single:
         assert self._optimizer is not None
         state.load_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
-    def full_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
-        yield from self._objective.state_dict().items()
+    def full_weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
+        yield from state.named_weights(self._objective, trained_only=trained_only)
 
     def close(self) -> None:
         return

@@ -28,6 +28,13 @@ def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
+def named_weights(module: nn.Module, *, trained_only: bool) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and values of a module that lies whole on this rank."""
+    trained = trained_parameters(module)
+    values = module.state_dict()
+    yield from ((name, values[name]) for name in (trained if trained_only else values))
+
+
 def save_state(
     module: nn.Module, optimizer: torch.optim.Optimizer, folder: Path, *, scaling: LossScaling | None = None
 ) -> None:

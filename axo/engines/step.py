@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from axo.engines.scaling import LossScaling
 from axo.errors import TrainingError
@@ -49,7 +50,7 @@ def update(
     Under loss scaling a step whose gradients overflowed is left out, and the factor halves."""
     if scaling is not None:
         scaling.unscale(optimizer)
-    norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
+    norm = gradient_norm(parameters)
     if scaling is not None and scaling.update():
         optimizer.zero_grad(set_to_none=True)
         scaling.refuse_if_lost()
@@ -65,6 +66,12 @@ def update(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return Update(grad_norm=norm, loss_scale=None if scaling is None else scaling.factor)
+
+
+def gradient_norm(parameters: Sequence[nn.Parameter]) -> float:
+    """Of all gradients together, whole or split among ranks: every rank must ask."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -10,29 +9,17 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from axo.errors import (
-    AxoError,
-    CheckpointError,
-    DataError,
-    Finding,
-    HardwareError,
-    LaunchError,
-    RecipeError,
-    Stopped,
-    TrainingError,
-)
-from axo.log import LOG
+from axo.errors import Stopped
+from axo.launch.failures import death, error_of_workers
 from axo.plan.plan import EnginePlan
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_KILLED = frozenset(-number for number in signal.Signals if number != signal.SIGTERM)
-"""Exit codes of workers that a signal ended, but for the one that the agent sends to the others then."""
 GRACE_SECONDS = 600
 """How long workers may take to finish their step and save after a signal before they are killed."""
 
@@ -64,9 +51,9 @@ def _run_workers(engine: EnginePlan, folder: Path) -> None:
         with _signals_stop_workers():
             start("-m", "axo.train.worker", str(folder / "job.json"))
     except ChildFailedError as error:
-        raise _error_of_workers(folder) or _death(error.failures, folder) from None
+        raise error_of_workers(folder) or death(error.failures, folder) from None
     except SignalException as stop:
-        raise _error_of_workers(folder) or Stopped(
+        raise error_of_workers(folder) or Stopped(
             f"stopped by {signal.Signals(stop.sigval).name} before a step was finished",
             "the same command goes on from the last checkpoint, if there is one",
         ) from None
@@ -105,7 +92,7 @@ def _config(engine: EnginePlan) -> Any:
     return LaunchConfig(
         min_nodes=1,
         max_nodes=1,
-        nproc_per_node=engine.world_size,
+        nproc_per_node=engine.workers_a_node,
         run_id=uuid.uuid4().hex,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
@@ -114,38 +101,4 @@ def _config(engine: EnginePlan) -> Any:
         monitor_interval=0.1,
         shutdown_timeout=GRACE_SECONDS,
         signals_to_handle="",  # see _signals_stop_workers
-    )
-
-
-def _error_of_workers(folder: Path) -> AxoError | None:
-    """The error that a worker wrote, the most telling first: a cause before the stop that it led to."""
-    reports = [json.loads(path.read_text()) for path in sorted(folder.glob("error-*.json"))]
-    if not reports:
-        return None
-    report = min(reports, key=lambda report: (report["exit_code"] == Stopped.exit_code, report["rank"]))
-    return _revive(report)
-
-
-def _revive(report: dict[str, Any]) -> AxoError:
-    for kind in (DataError, HardwareError, CheckpointError, TrainingError, LaunchError, Stopped):
-        if kind.exit_code == report["exit_code"]:
-            return kind(report["message"], report["hint"])
-    if report["exit_code"] == RecipeError.exit_code:
-        return RecipeError([Finding(**finding) for finding in report["findings"]])
-    error = AxoError(report["message"], report["hint"])
-    error.exit_code = report["exit_code"]
-    return error
-
-
-def _death(failures: Mapping[int, Any], folder: Path) -> LaunchError:
-    """The worker that died first; one that was killed is what the others died of, whoever was seen first."""
-    killed = {rank: failure for rank, failure in failures.items() if failure.exitcode in _KILLED}
-    rank, failure = min((killed or failures).items(), key=lambda item: item[1].timestamp)
-    trace = folder / f"traceback-{rank:05d}.txt"
-    if trace.exists():
-        LOG.error("%s", trace.read_text())
-    cause = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-    return LaunchError(
-        f"worker {rank} died with {cause}",
-        "its messages stand above; run the same command to go on from the last checkpoint",
     )

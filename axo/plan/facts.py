@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from axo.errors import Finding, HardwareError, RecipeError
+from axo.plan.cluster import Cluster
 from axo.plan.hub_cache import cached_file
 from axo.plan.places import Place, can_be_hub_name
 
@@ -100,6 +101,7 @@ class Facts:
     """Recipe key -> where the model is that it names, of those that are not on this machine."""
     stored_config: Mapping[str, Any] | None = None
     """config.json as it lies there, where the recipe changes something of it."""
+    cluster: Cluster = field(default_factory=Cluster)
 
 
 def find_hardware() -> Hardware:

@@ -38,14 +38,72 @@ def said(value: Any) -> str:
     return "unset" if value is None else spelt(value)
 
 
+class DDPPlan(_Part):
+    find_unused_parameters: bool = False
+    """Trained weights that take no part in a forward pass are looked for, and not waited for."""
+
+
+class FSDPPlan(_Part):
+    """How FSDP2 (torch.distributed.fsdp.fully_shard) splits a model."""
+
+    shard: int
+    """Workers among which each parameter is split."""
+    replicate: int = 1
+    """Groups of so many workers that each hold the whole model (HSDP)."""
+    reshard_after_forward: bool = True
+    """Gathered parameters are given back after the forward pass and gathered again for the backward pass."""
+    layer_classes: tuple[str, ...] = ()
+    """Classes whose modules are sharded as a unit; (): those that the model's code says not to split."""
+    min_num_params: int | None = None
+    """Modules of at least so many parameters are sharded as a unit, instead of layer_classes."""
+    param_dtype: DType | None = None
+    """Number format that parameters are gathered and computed in; None: as stored."""
+    reduce_dtype: DType | None = None
+    """Number format that gradients are reduced in; None: as computed."""
+    offload: bool = False
+    """Parameters, gradients and optimizer state lie in CPU memory, and are updated there."""
+    pin_memory: bool = True
+    """Offloaded parameters lie in page-locked memory."""
+    one_reader: bool = False
+    """Rank 0 alone reads the weights and sends them to the others."""
+    checkpoint: Literal["sharded", "full"] = "sharded"
+    """Whether checkpoints also hold the whole model, beside the shards that a run goes on from."""
+    final: Literal["sharded", "full"] = "full"
+    """How the trained model is saved at the end."""
+
+
+class DeepSpeedPlan(_Part):
+    config: dict[str, Any]
+    """DeepSpeed's configuration with every `auto` filled in."""
+
+    @property
+    def stage(self) -> int:
+        """ZeRO stage."""
+        return int(self.config.get("zero_optimization", {}).get("stage", 0))
+
+
 class EnginePlan(_Part):
-    name: Literal["single", "ddp"]
+    name: Literal["single", "ddp", "fsdp", "deepspeed"]
     device: Literal["cpu", "cuda"]
     world_size: int
-    """Worker processes on this node."""
+    """Worker processes on all nodes together."""
+    num_nodes: int = 1
     threads: int
     """CPU threads of each worker."""
     timeout_seconds: int
+    """After so long a collective that hangs ends the run."""
+    max_restarts: int = 0
+    """How often workers are started again after one died."""
+    hang_timeout_seconds: int | None = None
+    """A rank that finishes no step for so long is named with its stack and ends the run; None: only timeout_seconds."""
+    ddp: DDPPlan | None = None
+    fsdp: FSDPPlan | None = None
+    deepspeed: DeepSpeedPlan | None = None
+    """The engine's own settings: of these three at most that of `name` is there."""
+
+    @property
+    def workers_a_node(self) -> int:
+        return self.world_size // self.num_nodes
 
 
 class PrecisionPlan(_Part):

@@ -8,18 +8,18 @@ from axo.errors import Finding, RecipeError
 from axo.plan.adapters import plan_adapters
 from axo.plan.attention import plan_attention
 from axo.plan.batching import plan_batch
+from axo.plan.engine import plan_engine, plan_workers
 from axo.plan.facts import Facts, Hardware
 from axo.plan.kernels import plan_kernels
 from axo.plan.mixture import mixture
 from axo.plan.model_checks import check_model
 from axo.plan.optimizer import plan_optimizer
-from axo.plan.plan import Decision, EnginePlan, LossPlan, Plan, decision
+from axo.plan.plan import Decision, LossPlan, Plan, decision
 from axo.plan.precision import plan_precision
 from axo.plan.quantization import plan_quantization
 from axo.plan.recompute import plan_recompute
 from axo.plan.schedule import plan_steps
 from axo.plan.stopping import plan_stopping
-from axo.plan.words import amount
 from axo.recipe.recipe import Recipe
 from axo.registry.tables import KNOWN_HEADS
 
@@ -29,12 +29,13 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
 
     Raises RecipeError for combinations that cannot run, and for any fallback under `fallbacks: refuse`."""
     decisions: list[Decision] = []
-    engine = _engine(recipe, facts.hardware, decisions)
+    engine = plan_workers(recipe, facts, decisions)
     precision = plan_precision(recipe, facts.hardware, engine, decisions)
     quantization = plan_quantization(recipe, facts, engine, precision, decisions)
     batch = plan_batch(recipe, engine=engine, decisions=decisions)
     decisions += [] if facts.data is None else mixture(facts.data)
     check_model(recipe, facts, batch, decisions)
+    engine = plan_engine(recipe, facts, engine, precision, batch, decisions)
     plan_adapters(recipe, facts, decisions)
     plan = Plan(
         engine=engine,
@@ -53,25 +54,6 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     )
     _refuse_fallbacks(recipe, plan.decisions)
     return plan
-
-
-def _engine(recipe: Recipe, hardware: Hardware, decisions: list[Decision]) -> EnginePlan:
-    devices = len(hardware.devices)
-    asked = recipe.engines.world_size
-    world_size = asked or max(devices, 1)
-    if devices and world_size > devices:
-        message = f"{amount(world_size, 'worker')} for {amount(devices, 'GPU')}"
-        raise _refused("world_size", message, "one worker needs one GPU: lower world_size")
-    name = "single" if world_size == 1 else "ddp"
-    why = amount(devices, "GPU") if devices else f"no GPU, {hardware.cpu_count} CPUs"
-    decisions.append(decision("world_size", asked, f"{world_size} ({name})", why))
-    return EnginePlan(
-        name=name,
-        device="cuda" if devices else "cpu",
-        world_size=world_size,
-        threads=hardware.num_threads or max(1, hardware.cpu_count // world_size),
-        timeout_seconds=recipe.engines.ddp_timeout,
-    )
 
 
 def _loss(recipe: Recipe, facts: Facts, decisions: list[Decision]) -> LossPlan:
@@ -118,7 +100,3 @@ def _refuse_fallbacks(recipe: Recipe, decisions: Iterable[Decision]) -> None:
     ]
     if findings:
         raise RecipeError(findings)
-
-
-def _refused(key: str, message: str, hint: str) -> RecipeError:
-    return RecipeError([Finding(key, message, hint)])

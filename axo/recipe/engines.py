@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from axo.recipe.accelerator import AcceleratorConfig
 from axo.recipe.fsdp import FSDPConfig, FSDPVersion, StateDictType
-from axo.recipe.section import FASTER, NoEffect, NotYet, Section
+from axo.recipe.section import FASTER, NoEffect, NotYet, Ours, Section
 
 FSDPWord = Literal[
     "full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2", "offload", "auto_wrap"
@@ -28,6 +28,12 @@ class EngineSection(Section):
     """Which parts of the model lie on which device: auto, balanced, balanced_low_0, sequential, a single device, or a
     mapping from modules to devices."""
 
+    max_restarts: Annotated[NonNegativeInt, Ours()] = 0
+    """How often all workers are started again, from the last checkpoint, after one of them died."""
+    hang_timeout: Annotated[PositiveInt | None, Ours()] = None
+    """Seconds after which a rank that does not finish its step is named with its Python stack and the run ends; unset:
+    only ddp_timeout, which names nobody."""
+
     ddp: Annotated[bool | None, NoEffect("several devices always train together")] = None
     """Every device holds the whole model and trains on a share of each step; gradients are averaged."""
     ddp_timeout: PositiveInt = 1800
@@ -36,10 +42,7 @@ class EngineSection(Section):
     """MiB of gradients that are averaged at a time; unset or 0: 25."""
     ddp_broadcast_buffers: Annotated[bool | None, NoEffect("all workers compute the same buffers")] = None
     """Copy buffers, values of the model that are not trained, from the first worker before each forward pass."""
-    ddp_find_unused_parameters: Annotated[
-        bool | None,
-        NoEffect("unused weights are not looked for: every trained weight must take part in every step", only=(False,)),
-    ] = None
+    ddp_find_unused_parameters: bool | None = None
     """Look in each forward pass for trained weights that take no part in it, and do not wait for their gradients."""
     accelerator_config: AcceleratorConfig | None = None
     """How Hugging Face Accelerate feeds the devices."""

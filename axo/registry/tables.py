@@ -210,6 +210,8 @@ ENGINES = Registry(
     {
         "single": "axo.engines.single:Single",
         "ddp": "axo.engines.ddp:DDP",
+        "fsdp": "axo.engines.fsdp:FSDP",
+        "deepspeed": "axo.engines.deepspeed:DeepSpeed",
     },
 )
 

@@ -24,11 +24,15 @@ READABLE = 0o644
 
 
 def make_engine(plan: Plan) -> Engine:
-    return ENGINES.load(plan.engine.name)(
-        device=plan.engine.device,
+    """The engine that the Plan names, with its own settings where it has some."""
+    engine = plan.engine
+    own = engine.ddp or engine.fsdp or engine.deepspeed
+    return ENGINES.load(engine.name)(
+        device=engine.device,
         autocast_dtype=_autocast_dtype(plan),
-        timeout_seconds=plan.engine.timeout_seconds,
+        timeout_seconds=engine.timeout_seconds,
         loss_scaling=plan.precision.loss_scaling,
+        **({} if own is None else {"settings": own}),
     )
 
 
@@ -52,14 +56,22 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
 
 
 def save_model(
-    adapter: Adapter, objective: CausalLM, tokenizer: Any, folder: Path, *, eot_tokens: Sequence[str] = ()
+    adapter: Adapter,
+    objective: CausalLM,
+    tokenizer: Any,
+    folder: Path,
+    *,
+    eot_tokens: Sequence[str] = (),
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """What others load: adapter or model, with tokenizer and chat template beside it.
+
+    `weights` are the whole ones by their names in the model, where it holds parts alone.
 
     A model stops at the tokenizer's end-of-sequence token and at those `eot_tokens` that are one token."""
     if isinstance(adapter, Full):
         _end_as_taught(objective.model, tokenizer, eot_tokens)
-    adapter.save(objective.model, folder)
+    adapter.save(objective.model, folder, weights=weights)
     tokenizer.save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     for path in folder.glob("*.safetensors"):

@@ -38,7 +38,7 @@ class Checkpoints:
     facts: dict[str, Any]
     """What the manifest records of the run: trajectory, world size, threads, versions."""
     write_model: Callable[[Path], None]
-    """Writes what others can load beside the state (adapter, tokenizer); called on rank 0."""
+    """Writes what others can load beside the state (adapter, tokenizer); called on all ranks, rank 0 writes."""
 
     def save(self, progress: Progress, *, keep_all: bool = False) -> Path:
         """Write checkpoint-<step>: temporary folder, fsync, manifest, rename, prune. All ranks call it.
@@ -60,8 +60,8 @@ class Checkpoints:
         self.engine.save_state(draft / ENGINE_FOLDER)
         save_rng(draft / f"rng-{rank:05d}.safetensors", device=self.engine.device)
         self._barrier()
+        self.write_model(draft)
         if is_writer:
-            self.write_model(draft)
             (draft / STATE).write_text(json.dumps(progress.to_json()))
             write_manifest(draft, {"step": progress.step, **self.facts})
             _replace(draft, target)

@@ -31,7 +31,7 @@ from axo.recipe.tokenizer import SpecialTokens
 from axo.registry.tables import ADAPTERS, TRACKERS
 from axo.train import output_dir
 from axo.train.batches import batch_maker, make_evaluate
-from axo.train.build import describe_trained, make_engine, make_objective, save_model
+from axo.train.build import describe_trained, make_engine, make_objective
 from axo.train.checkpoint import Checkpoints, disk_must_take
 from axo.train.events import Hook, Progress
 from axo.train.feed import PreparedFeed, StreamFeed
@@ -45,16 +45,18 @@ from axo.train.hooks.watchdog import Watchdog
 from axo.train.job import Job
 from axo.train.loop import Loop
 from axo.train.orders import open_prepared
+from axo.train.preflight import preflight
 from axo.train.scored import open_evaluation
 from axo.train.stop import StopFlag
 from axo.train.streaming import RunData, open_stream
+from axo.train.writer import ModelWriter
 
 
 def run(job: Job) -> None:
     """Train what the job says, on this rank. Raises Stopped after a saved stop."""
     recipe, plan = recipe_from_flat(job.recipe), job.plan
     engine = make_engine(plan)
-    with StopFlag(insist=plan.engine.world_size == 1).listen() as stop, engine.construct():
+    with StopFlag(insist=plan.engine.world_size == 1).listen() as stop, engine.construct(preflight(job)):
         _set_up(plan, seed=recipe.run.seed)
         tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
         tokenizer.chat_template = job.chat_template
@@ -67,8 +69,10 @@ def run(job: Job) -> None:
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe, engine=engine, pad_token_id=tokenizer.pad_token_id)
         eot_tokens = recipe.tokenizer.eot_tokens or ()
-        write_model = partial(save_model, adapter, objective, tokenizer, eot_tokens=eot_tokens)
-        checkpoints = _checkpoints(job, recipe, engine, write_model)
+        writer = ModelWriter(
+            engine, adapter, objective, tokenizer, tuple(eot_tokens), trained_only=recipe.adapters.adapter is not None
+        )
+        checkpoints = _checkpoints(job, recipe, engine, writer.write)
         progress = checkpoints.load(job.resume) if job.resume else Progress()
         finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop)
         if not finished and data.feed.fault is not None:
@@ -76,9 +80,8 @@ def run(job: Job) -> None:
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
         _take_best(checkpoints, progress, plan)
-        if engine.layout.rank == 0:
-            with disk_must_take(Path(recipe.run.output_dir)):
-                _finish(Path(recipe.run.output_dir), job, write_model)
+        with disk_must_take(Path(recipe.run.output_dir)):
+            _finish(Path(recipe.run.output_dir), job, engine, writer.write)
         engine.gather([0.0])
         engine.close()
 
@@ -287,12 +290,15 @@ def _set_up(plan: Plan, *, seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _finish(folder: Path, job: Job, write_model: Callable[[Path], None]) -> None:
-    """Write the trained adapter or model beside the run's files, then mark the run as finished."""
+def _finish(folder: Path, job: Job, engine: Engine, write_model: Callable[[Path], None]) -> None:
+    """Write the trained adapter or model beside the run's files, then mark the run as finished. All ranks call it."""
     draft = folder / ".final.writing"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
+    if engine.layout.rank == 0:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
     write_model(draft)
+    if engine.layout.rank != 0:
+        return
     for path in draft.iterdir():
         path.replace(folder / path.name)
     draft.rmdir()
