@@ -66,6 +66,7 @@ def answer(output: str) -> dict[str, Any]:
     return json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
 
 
+@pytest.mark.slow
 def test_a_sweep_is_stopped_in_a_run_and_the_same_command_ends_with_the_runs_that_each_would_be_alone(
     sweeps: Sweeps, wait_for: Callable[..., None]
 ) -> None:

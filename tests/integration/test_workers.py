@@ -83,6 +83,7 @@ def test_an_error_of_the_workers_is_told_once_without_a_traceback(runs: Runs) ->
     assert "Traceback" not in run.output()
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_workers_that_hang(runs: Runs, wait_for: Callable[..., None]) -> None:
     run = runs.start("run", **LONG)
     await_steps(runs, run, 3, wait_for)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def environment(sources: Sources) -> list[str]:
     """os.environ outside of the few modules that read or write it."""
     found: list[str] = []
     for name, text in sources.items():
-        tree = ast.parse(text)
+        tree = _tree(text)
         writes = _environment_writes(tree)
         for node in ast.walk(tree):
             if not _is_environment(node):
@@ -165,7 +166,7 @@ def global_statements(sources: Sources) -> list[str]:
 
 def docstrings(sources: Sources) -> list[str]:
     """Modules that do not say what they are for."""
-    return [f"{name}:1: no docstring" for name, text in sources.items() if not ast.get_docstring(ast.parse(text))]
+    return [f"{name}:1: no docstring" for name, text in sources.items() if not ast.get_docstring(_tree(text))]
 
 
 def names(sources: Sources) -> list[str]:
@@ -227,8 +228,8 @@ def _module_name(path: Path) -> str:
 
 
 def _imports(text: str, sources: Sources) -> Iterator[Import]:
-    at_start = _start_statements(ast.parse(text).body)
-    tree = ast.parse(text)
+    tree = _tree(text)
+    at_start = _start_statements(tree.body)
     start_lines = {node.lineno for node in at_start}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -262,8 +263,18 @@ def _is_type_checking(node: ast.AST) -> bool:
 
 def _for_types(text: str, item: Import) -> bool:
     """Whether the import stands under `if TYPE_CHECKING`."""
-    blocks = (node for node in ast.walk(ast.parse(text)) if _is_type_checking(node))
-    return any(block.lineno <= item.line <= (block.end_lineno or 0) for block in blocks)
+    return any(begin <= item.line <= end for begin, end in _type_checking_lines(text))
+
+
+@cache
+def _type_checking_lines(text: str) -> list[tuple[int, int]]:
+    """First and last line of each block under `if TYPE_CHECKING`."""
+    return [(node.lineno, node.end_lineno or 0) for node in ast.walk(_tree(text)) if _is_type_checking(node)]  # type: ignore[attr-defined]
+
+
+@cache
+def _tree(text: str) -> ast.Module:
+    return ast.parse(text)
 
 
 def _axo_imports(sources: Sources, *, with_types: bool = False) -> Iterator[tuple[str, Import]]:
@@ -312,7 +323,7 @@ def _environment_writes(tree: ast.AST) -> set[ast.AST]:
 
 def _nodes(sources: Sources) -> Iterator[tuple[str, ast.AST]]:
     for name, text in sources.items():
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(_tree(text)):
             yield name, node
 
 

@@ -16,6 +16,8 @@ from axo.export import compare as compare_module
 from axo.export.check import CheckReport, check_merged
 from axo.export.compare import compare
 
+HALVES = [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)]
+
 
 def compared(bench) -> CheckReport:
     return compare(bench.base, bench.adapter, bench.out, trust_remote_code=False)
@@ -27,7 +29,7 @@ def edit(folder: Path, name: str, change) -> None:
     save_file(content, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, *HALVES], ids=str)
 @pytest.mark.parametrize("initializer_range", [0.02, 0.2], ids=["calm", "wild"])
 def test_a_right_merge_passes(bench, dtype, initializer_range):
     bench.train(bench.llama(initializer_range=initializer_range), dtype=dtype)
@@ -57,7 +59,11 @@ def test_the_differences_are_those_of_the_logits(bench, monkeypatch):
     assert report.top1_agreement == pytest.approx((got.argmax(-1) == expected.argmax(-1)).double().mean().item())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.bfloat16, *(pytest.param(each, marks=pytest.mark.slow) for each in (torch.float32, torch.float16))],
+    ids=str,
+)
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -94,7 +100,7 @@ def test_added_tokens_are_among_those_compared(bench):
     assert not compared(bench).passed
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
 def test_where_memory_is_short_the_stored_format_is_computed_in(bench, dtype, monkeypatch):
     monkeypatch.setattr(compare_module, "_fits", lambda *_args, **_options: False)
     bench.train(dtype=dtype)
