@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -38,9 +39,11 @@ class Trainable(NamedTuple):
 
 
 def trainable_parameters(model: torch.nn.Module) -> list[Trainable]:
-    """Every parameter that is trained, once (tied ones under their first name)."""
+    """Every parameter that is trained, once (tied ones under their first name), at its whole size where this rank holds
+    a part of it (ZeRO-3)."""
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    shapes = [tuple(getattr(parameter, "ds_shape", parameter.shape)) for _, parameter in trained]
     return [
-        Trainable(name, tuple(parameter.shape), parameter.dtype, parameter.numel())
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        Trainable(name, shape, parameter.dtype, prod(shape))
+        for (name, parameter), shape in zip(trained, shapes, strict=True)
     ]

@@ -70,6 +70,11 @@ class Lora:
         bridge_dtypes(adapted)
         return adapted.requires_grad_(False).eval()
 
+    @property
+    def rank_factor(self) -> int:
+        """How many times its rank an adapter is saved with."""
+        return 2 if self._first else 1
+
     def save(self, model: PeftModel, folder: Path, *, weights: dict[str, torch.Tensor] | None = None) -> None:
         """A peft folder: adapter_config.json, which names the base model, and adapter_model.safetensors.
 

@@ -27,6 +27,23 @@ RecipePath = Annotated[
         metavar="RECIPE", help="YAML recipe; any of its keys may follow as --key value.", autocompletion=recipe_files
     ),
 ]
+Nodes = Annotated[
+    int | None,
+    typer.Option("--nnodes", metavar="N", help="Nodes that train together; run the same command on each. [NNODES]"),
+]
+NodeRank = Annotated[
+    int | None,
+    typer.Option("--node-rank", metavar="I", help="Number of this node, from 0; node 0 writes output_dir. [NODE_RANK]"),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--rdzv-endpoint",
+        metavar="HOST:PORT",
+        help="Where the nodes meet: a free port of node 0, the same on all. [RDZV_ENDPOINT, or MASTER_ADDR and "
+        "MASTER_PORT; SLURM's own variables inside a job]",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="End with one line of JSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")]
 

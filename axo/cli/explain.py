@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, chosen, located, print_json
+from axo.cli.common import Debug, Json, Nodes, RecipePath, chosen, located, print_json
 from axo.cli.tables import print_pairs, print_rows
 from axo.errors import RecipeError
+from axo.plan.cluster import Asked, Cluster, find_cluster
 
 if TYPE_CHECKING:
     from axo.plan.explain import Explained
@@ -33,6 +34,7 @@ def explain(
             help="Show only where the recipe OTHER has another effect; --key value applies to RECIPE alone.",
         ),
     ] = None,
+    nnodes: Nodes = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -41,9 +43,10 @@ def explain(
     Reads the recipe, config.json and the headers of the weights where base_model is a folder, and the sizes of local
     data files. Writes nothing, asks no network. Also explains what axo cannot run yet, and then exits with 2."""
     del debug
-    loaded, explanation = _explain(recipe, ctx.args)
+    cluster = find_cluster(Asked(nnodes), starting=False)
+    loaded, explanation = _explain(recipe, ctx.args, cluster)
     if diff is not None:
-        other, second = _explain(diff, [])
+        other, second = _explain(diff, [], cluster)
         _show_differences(loaded, explanation.keys, other, second.keys, json=json)
         _refuse(loaded, other)
     elif json:
@@ -66,14 +69,15 @@ def _title(loaded: LoadedRecipe) -> str:
     return f"{loaded.source.file} + command line" if loaded.source.overridden else loaded.source.file
 
 
-def _explain(recipe: str, overrides: Sequence[str]) -> tuple[LoadedRecipe, Explanation]:
+def _explain(recipe: str, overrides: Sequence[str], cluster: Cluster) -> tuple[LoadedRecipe, Explanation]:
     from axo.recipe.read import read_recipe
     from axo.workflows.explain import explain_recipe
     from axo.workflows.facts import find_facts
 
     loaded = read_recipe(chosen(recipe), overrides=overrides, allow_not_yet=True)
     with located(loaded):
-        return loaded, explain_recipe(loaded, find_facts(loaded.recipe, recipe_folder=loaded.path.parent))
+        facts = find_facts(loaded.recipe, recipe_folder=loaded.path.parent, cluster=cluster)
+        return loaded, explain_recipe(loaded, facts)
 
 
 def _show(loaded: LoadedRecipe, explanation: Explanation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -11,17 +12,19 @@ from typer.core import TyperCommand
 
 from axo import __version__, log
 from axo.cli.common import print_json
+from axo.cli.consolidate import consolidate
 from axo.cli.doctor import doctor
 from axo.cli.evaluate import evaluate
 from axo.cli.explain import explain
 from axo.cli.inference import inference
 from axo.cli.init import init
 from axo.cli.inspect import inspect
+from axo.cli.launch import slurm
 from axo.cli.merge_lora import merge_lora
 from axo.cli.preprocess import preprocess
 from axo.cli.schema import schema
 from axo.cli.tiny_model import tiny_model
-from axo.cli.train import train
+from axo.cli.train import LAUNCHER_ARGUMENTS, train
 from axo.cli.validate import validate
 from axo.errors import AxoError
 
@@ -67,8 +70,26 @@ class _RecipeCommand(TyperCommand):
         return [item(word) for word in words_of(last, incomplete)] if last.startswith("--") else []
 
 
-for verb in (train, preprocess, inspect, validate, explain, evaluate, inference, merge_lora):
+class _TrainCommand(_RecipeCommand):
+    """What stands behind `--` belongs to a launcher."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        behind = args[at + 1 :]
+        if behind and (behind[0].startswith("-") or "--launcher" in " ".join(args[:at])):
+            ctx.meta[LAUNCHER_ARGUMENTS] = tuple(behind)
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+
+app.command(cls=_TrainCommand)(train)
+for verb in (preprocess, inspect, validate, explain, evaluate, inference, merge_lora):
     app.command(cls=_RecipeCommand)(verb)
+app.command(cls=_RecipeCommand)(consolidate)
+app.command("merge-sharded-fsdp-weights", cls=_RecipeCommand, hidden=True)(consolidate)  # Axolotl's name of it
+launch_app = typer.Typer(help="Write files that other systems start axo with.", rich_markup_mode=None)
+launch_app.command(cls=_RecipeCommand)(slurm)
+app.add_typer(launch_app, name="launch")
 app.command()(tiny_model)
 app.command()(doctor)
 app.command()(schema)
@@ -118,15 +139,30 @@ def _run() -> NoReturn:
 def _usage(error: typer.TyperException) -> UsageError:
     message = error.format_message().removesuffix(".")
     context = getattr(error, "ctx", None)  # none where an option lacks its value: then the verb is known to be right
-    verbs = sys.argv[1:2] if context is None else [context.info_name] if context.parent is not None else []
+    verbs = sys.argv[1:2] if context is None else _verbs(context)
     return UsageError(message[:1].lower() + message[1:], f"see {' '.join(('axo', *verbs, '--help'))}")
+
+
+def _verbs(context: Any) -> list[str]:
+    """`launch slurm`: the words behind `axo` that lead to a command."""
+    return [] if context.parent is None else [*_verbs(context.parent), context.info_name]
 
 
 def _fail(error: AxoError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     if "--json" in sys.argv:
         print_json(_failure(error))
-    sys.exit(error.exit_code)
+    _exit(error.exit_code)
+
+
+def _exit(code: int) -> NoReturn:
+    """At once where this process is a worker whose process group is still there: its destructor may wait for ever."""
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _failure(error: AxoError) -> dict[str, Any]:

@@ -9,12 +9,31 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from axo.cli.common import Debug, Json, RecipePath, chosen, load_recipe, located, print_json, show_plan
+from axo.cli.common import (
+    Debug,
+    Endpoint,
+    Json,
+    NodeRank,
+    Nodes,
+    RecipePath,
+    chosen,
+    load_recipe,
+    located,
+    print_json,
+    show_plan,
+)
+from axo.errors import LaunchError
 from axo.log import LOG
+from axo.plan.cluster import Asked
 
 if TYPE_CHECKING:
+    from axo.recipe.read import LoadedRecipe
+    from axo.workflows.launch import Way
     from axo.workflows.sweep import Ending, SweepRun
+    from axo.workflows.train import Trained
 
+LAUNCHER_ARGUMENTS = "axo.launcher_arguments"
+"""Where the command line keeps the words behind `--`, in `ctx.meta`."""
 LISTED = 50
 """Runs of a sweep that are named before it starts."""
 
@@ -30,6 +49,18 @@ def train(
         bool, typer.Option("--smoke", help="Run the same code at tiny size: no network, no data, minutes to seconds.")
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove a former run from output_dir and start over.")] = False,
+    nnodes: Nodes = None,
+    node_rank: NodeRank = None,
+    rdzv_endpoint: Endpoint = None,
+    launcher: Annotated[
+        str | None,
+        typer.Option(
+            "--launcher",
+            metavar="NAME",
+            help="Start workers through torchrun, accelerate or deepspeed, with its arguments behind --; or python: "
+            "one worker in this process. Unset: axo starts one for each GPU itself.",
+        ),
+    ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -38,13 +69,25 @@ def train(
     Reads the recipe, its data and base_model. Writes output_dir: checkpoints, the trained adapter or model with its
     tokenizer, metrics.jsonl, recipe.yaml, plan.json, manifest.json; and prepared data to dataset_prepared_path.
     The same command goes on with a run that was stopped (exit code 75) or died. With --sweep each combination is a run
-    of its own in output_dir/sweep0001, sweep0002, ...; the exit code is that of the first one that failed."""
+    of its own in output_dir/sweep0001, sweep0002, ...; the exit code is that of the first one that failed.
+
+    On several nodes the same command runs on each, with --nnodes, --node-rank and --rdzv-endpoint or their environment
+    variables; inside a SLURM job, under `srun --ntasks-per-node=1`, with none of them (see `axo launch slurm`).
+    Arguments of a launcher stand at the end: axo train RECIPE --launcher torchrun -- --nproc_per_node=2"""
     del debug
+    arguments: Sequence[str] = ctx.meta.get(LAUNCHER_ARGUMENTS, ())
+    asked = Asked(nnodes, node_rank, rdzv_endpoint)
+    if smoke and (launcher is not None or arguments or asked != Asked()):
+        raise LaunchError(
+            "a smoke run is for this node, with workers that axo starts itself", "leave --launcher and the nodes out"
+        )
+    if sweep is not None and not smoke:
+        _check_sweep(asked, launcher, arguments)
     if sweep is not None:
         _sweep(chosen(recipe), sweep, ctx.args, smoke=smoke, fresh=fresh, json=json)
         return
-    loaded = load_recipe(recipe, ctx.args)
     if smoke:
+        loaded = load_recipe(recipe, ctx.args)
         from axo.workflows.smoke import smoke as run_smoke
 
         with located(loaded):
@@ -52,6 +95,17 @@ def train(
         if json:
             print_json(report)
         return
+    from axo.workflows.launch import find_way, followers_are_quiet
+
+    way = find_way(asked, launcher=launcher, arguments=arguments)
+    with followers_are_quiet(way):
+        loaded = load_recipe(recipe, ctx.args)
+        trained = _train(loaded, way, fresh=fresh)
+    if way.leads:
+        _tell(trained, recipe, loaded, json=json)
+
+
+def _train(loaded: LoadedRecipe, way: Way, *, fresh: bool) -> Trained:
     from axo.train.stop import stoppable
 
     with stoppable() as check_signals:
@@ -59,7 +113,10 @@ def train(
 
         check_signals()
     with located(loaded):
-        trained = run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info)
+        return run_train(loaded, fresh=fresh, show_plan=show_plan, show=LOG.info, way=way)
+
+
+def _tell(trained: Trained, recipe: str, loaded: LoadedRecipe, *, json: bool) -> None:
     if trained.kind == "finished":
         LOG.info("finished already: %s (--fresh starts over)", trained.output_dir)
     else:
@@ -72,6 +129,17 @@ def train(
 def _next(recipe: str, section: Any) -> str:
     ask = f'axo inference {recipe} "..."'
     return f"axo merge-lora {recipe}, or {ask}" if section.adapter else ask
+
+
+def _check_sweep(asked: Asked, launcher: str | None, arguments: Sequence[str]) -> None:
+    """A sweep runs on one node, one training after another, each with workers that axo starts."""
+    from axo.workflows.launch import find_way
+
+    if launcher is not None or not find_way(asked, launcher=launcher, arguments=arguments).only_here:
+        raise LaunchError(
+            "a sweep trains on one node, with workers that axo starts itself",
+            "leave --launcher and the nodes out; or train its combinations one by one",
+        )
 
 
 def _sweep(recipe: str, sweep: str, overrides: Sequence[str], *, smoke: bool, fresh: bool, json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from axo.data.balance import Balance
 from axo.types import IGNORE_INDEX, Batch
 
 
@@ -15,6 +16,7 @@ class Samples(Protocol):
     """The parts of a store that collation needs; see axo/data/store.py."""
 
     lengths: np.ndarray
+    trained: np.ndarray
     sets: np.ndarray
     num_sets: int
 
@@ -61,15 +63,20 @@ def collate(
 
 
 def micro_batches(
-    packs: list[np.ndarray], *, rank: int, world_size: int, micro_batch_size: int
+    packs: list[np.ndarray], *, rank: int, world_size: int, micro_batch_size: int, balance: Balance | None = None
 ) -> list[list[np.ndarray]]:
-    """This rank's share of a step, cut into micro-batches: packs rank, rank + world_size, ...
+    """This rank's share of a step, cut into micro-batches: as `balance` shares them out, or packs rank,
+    rank + world_size, ... Packs of one rank always stay in their order.
 
     Every rank gets equally many micro-batches of equally many packs; where packs run out, an empty one stands.
     """
-    own = packs[rank::world_size]
     most = -(-len(packs) // world_size)
-    own += [np.empty(0, dtype=np.int64)] * (most - len(own))
+    if balance is not None and world_size > 1:
+        filled = [*packs, _EMPTY]
+        shares = balance(packs, world_size=world_size, rows=micro_batch_size)
+        return [[filled[min(number, len(packs))] for number in one[rank].tolist()] for one in shares]
+    own = packs[rank::world_size]
+    own += [_EMPTY] * (most - len(own))
     return [own[begin : begin + micro_batch_size] for begin in range(0, most, micro_batch_size)]
 
 
@@ -92,6 +99,9 @@ class _Rows:
                 np.concatenate(values, out=row[: used - shift])
             row[max(used - shift, 0) :] = padding
         return flat
+
+
+_EMPTY = np.empty(0, dtype=np.int64)
 
 
 def _bounds(lengths: Sequence[np.ndarray], used: Sequence[int], T: int) -> np.ndarray:

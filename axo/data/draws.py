@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SPLIT, PACKED, EPOCH, DRAWN, SHUFFLED, PARTS, STREAMED = range(7)
+SPLIT, PACKED, EPOCH, DRAWN, SHUFFLED, PARTS, STREAMED, BALANCED = range(8)
 """What a stream is for, so that no two share one."""
 
 

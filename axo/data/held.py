@@ -16,6 +16,8 @@ class HeldSamples:
 
     lengths: np.ndarray
     """(samples,) int64: tokens of each sample."""
+    trained: np.ndarray
+    """(samples,) int64: targets of each sample that are trained."""
     sets: np.ndarray
     """(samples,) int16: number of the data set that each sample is of."""
     num_sets: int
@@ -23,6 +25,7 @@ class HeldSamples:
 
     def __init__(self, samples: Sequence[Sample], sets: Sequence[int], *, num_sets: int) -> None:
         self.lengths = np.array([len(sample.ids) for sample in samples], dtype=np.int64)
+        self.trained = np.array([sample.trained for sample in samples], dtype=np.int64)
         self.sets = np.array(sets, dtype=np.int16)
         self.num_sets = num_sets
         self._bounds = np.concatenate([[0], np.cumsum(self.lengths)])

@@ -8,7 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from axo.data.draws import EPOCH, PACKED, PARTS, SPLIT, stream
+from axo.data.balance import alike_in_steps
+from axo.data.draws import BALANCED, EPOCH, PACKED, PARTS, SPLIT, stream
 from axo.data.mix import Mixture
 from axo.data.pack import Packs, pack, single
 from axo.errors import DataError
@@ -18,8 +19,18 @@ MOST_BATCHES = 50
 
 
 @dataclass(frozen=True)
+class Alike:
+    """How the packs of a step are made alike in cost."""
+
+    cost_of: Callable[[Packs], np.ndarray]
+    """(packs,) cost of each pack."""
+    window: int
+    """Steps among which packs are exchanged."""
+
+
+@dataclass(frozen=True)
 class Order:
-    """The global order of packs: the same for every number of ranks, which take packs r, r + dp, ... of each step."""
+    """The global order of packs: the same for every number of ranks, which share out the packs of each step."""
 
     packs_in: Callable[[int], Packs]
     """Epoch -> sample numbers of each of its packs, before they are shuffled."""
@@ -29,6 +40,8 @@ class Order:
     """Draw the packs' order anew for each epoch."""
     grouped_lengths: np.ndarray | None = None
     """(samples,) lengths by which the packs of a step are made alike; None: they are not."""
+    alike: Alike | None = None
+    """Makes the packs of a step alike in cost; None: they are as they are drawn."""
 
     @property
     def packs(self) -> Packs:
@@ -47,6 +60,11 @@ class Order:
             numbers = stream(self.seed, EPOCH, epoch).permutation(len(packs))
         if self.grouped_lengths is not None:
             numbers = length_grouped(numbers, packs.sums(self.grouped_lengths), batch_size=self.packs_per_step)
+        if self.alike is not None:
+            draw, cost = stream(self.seed, BALANCED, epoch), self.alike.cost_of(packs)
+            numbers = alike_in_steps(
+                numbers, cost, packs_per_step=self.packs_per_step, window=self.alike.window, draw=draw
+            )
         for begin in range(start * self.packs_per_step, len(packs), self.packs_per_step):
             yield [packs[number] for number in numbers[begin : begin + self.packs_per_step].tolist()]
 
@@ -62,6 +80,7 @@ def make_order(
     sequential: bool = False,
     group_size: int | None = None,
     group_by_length: bool = False,
+    alike: Alike | None = None,
 ) -> Order:
     """The order of `samples` (numbers into `lengths`, or a mixture that draws some for each epoch).
 
@@ -81,7 +100,7 @@ def make_order(
     fixed = not isinstance(samples, Mixture) or samples.is_fixed
     made = lru_cache(maxsize=1)(make)
     by = lengths if group_by_length else None
-    return Order((lambda _: made(0)) if fixed else made, packs_per_step, seed, shuffle, by)
+    return Order((lambda _: made(0)) if fixed else made, packs_per_step, seed, shuffle, by, alike)
 
 
 def length_grouped(shuffled: np.ndarray, lengths: np.ndarray, *, batch_size: int) -> np.ndarray:

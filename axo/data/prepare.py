@@ -36,12 +36,13 @@ def prepare(
     objective: str | None = None,
     seed: int = 42,
     apart_from: Prepared | None = None,
+    only_open: bool = False,
 ) -> Prepared:
     """The samples of all entries in one store under `root`, prepared now or before. With dataset_exact_deduplication
     none of a row that stands before it, nor of one that `apart_from` was made of.
 
     `tokenizer` is a fast transformers tokenizer whose chat_template is the recipe's. Processes that prepare the same
-    content at the same time do the work once. DataError and RecipeError as data/source.py, data/formats, data/templates
+    content at the same time do the work once. With `only_open` a store that is not there is a DataError. DataError and RecipeError as data/source.py, data/formats, data/templates
     and data/build.py say; nothing is left under `root` then.
     """
     began = time.perf_counter()
@@ -60,6 +61,8 @@ def prepare(
         parts["apart_from"] = None if apart_from is None else apart_from.key
     key = content_key(parts)
     found = find_store(root, key)
+    if found is None and only_open:
+        raise not_prepared(root)
     if found is None:
         with only_one(root / f".{key}.lock"):
             # Another process may have done the work while this one waited.
@@ -75,6 +78,16 @@ def prepare(
     writes_date = any("strftime_now" in (preparation.template or "") for preparation in preparations)
     seconds = time.perf_counter() - began
     return replace(found.named(names), seconds=seconds, writes_date=writes_date, doubts=doubts)
+
+
+def not_prepared(root: Path) -> DataError:
+    """What a worker of a launcher says, which must not prepare: its processes would do it all at the same time."""
+    return DataError(
+        "the data of this recipe is not prepared here, and this process is one of several workers that a launcher "
+        "started",
+        "run `axo preprocess RECIPE` first, with the same keys; or let axo start the workers: `axo train RECIPE`",
+        file=str(root),
+    )
 
 
 def make_folder(root: Path) -> None:

@@ -57,12 +57,12 @@ class Engine(Protocol):
         """Sums over all ranks; every rank must bring equally many batches."""
         ...
 
-    def save_state(self, folder: Path) -> None:
-        """Trained weights, optimizer state and loss scale, as safetensors and JSON."""
+    def save_state(self, folder: Path) -> list[Path]:
+        """Trained weights, optimizer state and loss scale, as safetensors and JSON; the files that this rank wrote."""
         ...
 
     def load_state(self, folder: Path) -> None:
-        """What save_state wrote, bit by bit."""
+        """What save_state wrote, bit by bit on the same number of ranks."""
         ...
 
     def full_weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:

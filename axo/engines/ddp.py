@@ -83,11 +83,12 @@ class DDP:
         rows = self.gather(mine.flatten().tolist())
         return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> list[Path]:
         """Rank 0 writes; all ranks hold the same state."""
         assert self._optimizer is not None
-        if self.layout.rank == 0:
-            state.save_state(self._objective, self._optimizer, folder, scaling=self._scaling)
+        if self.layout.rank != 0:
+            return []
+        return state.save_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
     def load_state(self, folder: Path) -> None:
         assert self._optimizer is not None

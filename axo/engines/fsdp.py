@@ -9,13 +9,22 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor
 
-from axo.engines import group, state, step
+from axo.engines import group, sharded, sharded_state, state, step
 from axo.engines.base import MakeOptimizer, Meet
+from axo.engines.meta import READER, OneReader
 from axo.engines.scaling import LossScaling
+from axo.engines.units import units
 from axo.plan.plan import FSDPPlan
 from axo.types import Batch, Layout, Sums, Update
 
@@ -26,7 +35,6 @@ class FSDP:
     layout: Layout
     device: torch.device
     holds_whole = False
-    reads_weights = True
 
     def __init__(
         self, *, device: str, autocast_dtype: torch.dtype | None, timeout_seconds: int, settings: FSDPPlan,
@@ -37,6 +45,11 @@ class FSDP:
         self._timeout = timedelta(seconds=timeout_seconds)
         self._device_type = device
         self._settings = settings
+        self._stepped = False
+
+    @property
+    def reads_weights(self) -> bool:
+        return not self._settings.one_reader or self.layout.rank == READER
 
     @contextmanager
     def construct(self, meet: Meet | None = None) -> Iterator[None]:
@@ -44,27 +57,33 @@ class FSDP:
         yield
 
     def prepare(self, objective: nn.Module, make_optimizer: MakeOptimizer | None) -> None:
-        objective.to(self.device)
-        sizes, names = (self._settings.shard,), ("shard",)
-        if self._settings.replicate > 1:
-            sizes, names = (self._settings.replicate, *sizes), ("replicate", *names)
-        mesh = init_device_mesh(self.device.type, sizes, mesh_dim_names=names)
-        for layer in _layers(objective):
-            fully_shard(layer, mesh=mesh, reshard_after_forward=self._settings.reshard_after_forward)
         self._objective = objective
-        self._root: FSDPModule = fully_shard(objective, mesh=mesh, reshard_after_forward=False)
-        self._optimizer = make_optimizer(self._objective) if make_optimizer else None
-        self._parameters = list(state.trained_parameters(self._objective).values())
+        self._whole = sharded.kept_whole(objective)
+        reader = OneReader(objective, device=self.device) if self._settings.one_reader else None
+        if reader is not None:
+            reader.bring_buffers(objective)
+        else:
+            sharded.check_equal(objective, gather=self.gather)
+        _move_buffers(objective, self.device)
+        mesh = self._mesh()
+        for unit in (*units(objective, self._settings), objective):
+            if reader is not None:
+                reader.bring(unit)
+            self._shard(unit, mesh)
+        sharded.check_sharded(objective, settings=self._settings, whole=self._whole)
+        self._optimizer = make_optimizer(objective) if make_optimizer else None
+        self._parameters = list(state.trained_parameters(objective).values())
         self._scaling = LossScaling(self.device) if self._loss_scaling else None
-        assert all(isinstance(parameter, DTensor) for parameter in self._objective.parameters())
 
     def gather(self, values: Sequence[float]) -> list[list[float]]:
         return group.gather(values, device=self.device)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
+        """Gradients are reduced behind the last micro-batch alone; until then they lie whole on each rank."""
+        root = self._root
         total = step.no_loss(micro_batches, self.device)
         for index, batch in enumerate(micro_batches):
-            self._root.set_requires_gradient_sync(index == len(micro_batches) - 1)
+            root.set_requires_gradient_sync(index == len(micro_batches) - 1)
             total += step.backward(
                 self._objective,
                 batch,
@@ -77,21 +96,28 @@ class FSDP:
 
     def update(self, *, lr: float, max_grad_norm: float) -> Update:
         assert self._optimizer is not None
-        return step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm, scaling=self._scaling)
+        done = step.update(self._optimizer, self._parameters, lr=lr, max_grad_norm=max_grad_norm, scaling=self._scaling)
+        if not self._stepped and not done.skipped:
+            sharded.check_state(self._optimizer, self._parameters)
+            self._stepped = True
+        return done
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
-        for module in self._objective.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        reshard(self._objective)
         rows = self.gather(mine.flatten().tolist())
         return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
 
-    def save_state(self, folder: Path) -> None:
-        raise NotImplementedError
+    def save_state(self, folder: Path) -> list[Path]:
+        """Each rank writes its part."""
+        assert self._optimizer is not None
+        return sharded_state.save_state(
+            self._objective, self._optimizer, folder, layout=self.layout, scaling=self._scaling
+        )
 
     def load_state(self, folder: Path) -> None:
-        raise NotImplementedError
+        assert self._optimizer is not None
+        sharded_state.load_state(self._objective, self._optimizer, folder, layout=self.layout, scaling=self._scaling)
 
     def full_weights(self, *, trained_only: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
         for name, value in state.named_weights(self._objective, trained_only=trained_only):
@@ -100,8 +126,60 @@ class FSDP:
     def close(self) -> None:
         group.leave()
 
+    @property
+    def _root(self) -> FSDPModule:
+        assert isinstance(self._objective, FSDPModule)
+        return self._objective
 
-def _layers(objective: nn.Module) -> Iterator[nn.Module]:
-    """The model's decoder layers, as its code says not to split them."""
-    names = {name for module in objective.modules() for name in getattr(module, "_no_split_modules", None) or ()}
-    yield from (module for module in objective.modules() if type(module).__name__ in names)
+    def _mesh(self) -> DeviceMesh:
+        sizes, names = (self._settings.shard,), ("shard",)
+        if self._settings.replicate > 1:
+            sizes, names = (self._settings.replicate, *sizes), ("replicate", *names)
+        return init_device_mesh(self.device.type, sizes, mesh_dim_names=names)
+
+    def _shard(self, unit: nn.Module, mesh: DeviceMesh) -> None:
+        """The root, which holds the head, stays gathered from its forward to the end of its backward pass: the loss
+        calls the head several times."""
+        settings, root = self._settings, unit is self._objective
+        offload = CPUOffloadPolicy(pin_memory=settings.pin_memory) if settings.offload else OffloadPolicy()
+        fully_shard(
+            unit,
+            mesh=mesh,
+            reshard_after_forward=settings.reshard_after_forward and not root,
+            mp_policy=MixedPrecisionPolicy(
+                param_dtype=_dtype(settings.param_dtype), reduce_dtype=_dtype(settings.reduce_dtype)
+            ),
+            offload_policy=offload,
+            ignored_params=self._whole or None,
+        )
+
+
+@contextmanager
+def computing_by(objective: nn.Module, *methods: str) -> Iterator[None]:
+    """Within, these methods of a sharded objective gather parameters as its forward does; behind, all are as before."""
+    for name in methods:
+        register_fsdp_forward_method(objective, name)
+    try:
+        yield
+    finally:
+        for name in methods:
+            delattr(objective, name)
+        reshard(objective)
+
+
+def reshard(module: nn.Module) -> None:
+    """Give back what a forward pass without a backward pass leaves gathered."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
+def _move_buffers(objective: nn.Module, device: torch.device) -> None:
+    for owner in objective.modules():
+        for name, buffer in owner._buffers.items():
+            if buffer is not None:
+                owner._buffers[name] = buffer.to(device)
+
+
+def _dtype(name: str | None) -> torch.dtype | None:
+    return getattr(torch, name) if name else None

@@ -26,9 +26,9 @@ def join(device_type: str, *, timeout: timedelta, meet: Meet | None) -> tuple[to
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     if meet is not None:
         meet(store, rank, world_size)
-    backend = "nccl" if device_type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"  # offloaded gradients lie in CPU memory
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
-    assert dist.get_world_size() == world_size > 1
+    assert dist.get_world_size() == world_size
     return device, Layout(rank=rank, world_size=world_size, dp_rank=rank, dp_size=world_size)
 
 

@@ -47,8 +47,10 @@ class LossScaling:
                 "set bf16: true (a wider range), or look at the learning rate; the last checkpoint holds the state",
             )
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path) -> Path:
+        """The file that it is written to."""
         (folder / FILE).write_text(json.dumps(self._scaler.state_dict(), indent=1))
+        return folder / FILE
 
     def load(self, folder: Path) -> None:
         """Raises CheckpointError where the checkpoint was made without scaling."""

@@ -64,9 +64,9 @@ class Single:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
         return step.sums(mine)
 
-    def save_state(self, folder: Path) -> None:
+    def save_state(self, folder: Path) -> list[Path]:
         assert self._optimizer is not None
-        state.save_state(self._objective, self._optimizer, folder, scaling=self._scaling)
+        return state.save_state(self._objective, self._optimizer, folder, scaling=self._scaling)
 
     def load_state(self, folder: Path) -> None:
         assert self._optimizer is not None

@@ -51,6 +51,13 @@ def write_companions(
         _write_json(folder / INDEX_FILE, _new_index(base, base.index, assembly))
 
 
+def copy_companions(source: Path, folder: Path) -> None:
+    """Copy everything but the weights of a model, as it is."""
+    for pattern in (*_FROM_BASE, *sorted(_TOKENIZER)):
+        for path in source.glob(pattern):
+            (shutil.copytree if path.is_dir() else shutil.copyfile)(path, folder / path.name)
+
+
 def _end_as_the_tokenizer(folder: Path, *, base: Path, eot_tokens: Sequence[str]) -> None:
     """Let generation stop at the tokenizer's end-of-sequence token too, which may not be the base's, and at those of
     `eot_tokens` that are one token."""

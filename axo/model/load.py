@@ -38,8 +38,10 @@ def load_model(
     device: str,
     seed: int,
     quantization: QuantizationPlan = QuantizationPlan(),
+    weights: bool = True,
 ) -> Any:
-    """A transformers causal LM in evaluation mode, all its weights in `dtype` on `device`.
+    """A transformers causal LM in evaluation mode, all its weights in `dtype` on `device`; without `weights` the same
+    model on the meta device, for an engine that brings it what another rank has read.
 
     `source` is a folder to load from instead of base_model. `vocab_size` is the length of the tokenizer: where it is
     larger than the model's embeddings, these grow by rows drawn around the mean of the others, with `seed`, to the next
@@ -63,7 +65,10 @@ def load_model(
     }
     name = source or section.base_model
     with quiet_transformers(), quiet_hub(), _seeded(seed, device), _explained(name, attn_implementation):
-        if section.reinit_weights and source is None:
+        if not weights:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, **arguments)
+        elif section.reinit_weights and source is None:
             model = AutoModelForCausalLM.from_config(config, **arguments).to(device)
         else:
             revision = section.revision_of_model if source is None else None
@@ -168,11 +173,13 @@ def _check_attention(model_class: Any, attn_implementation: str) -> None:
 
 
 def _grow_embeddings(model: Any, vocab_size: int | None, multiple_of: int) -> None:
-    num_rows = model.get_input_embeddings().weight.shape[0]
+    num_rows = model.get_input_embeddings().num_embeddings  # the weight itself may lie in parts (ZeRO-3)
     if vocab_size is not None and vocab_size > num_rows:
         wanted = -(-vocab_size // multiple_of) * multiple_of
-        LOG.info("the embeddings grow from %d to %d rows for the tokenizer's new tokens", num_rows, wanted)
-        model.resize_token_embeddings(wanted, mean_resizing=True)
+        with_values = not model.get_input_embeddings().weight.is_meta
+        if with_values:
+            LOG.info("the embeddings grow from %d to %d rows for the tokenizer's new tokens", num_rows, wanted)
+        model.resize_token_embeddings(wanted, mean_resizing=with_values)
 
 
 @contextmanager

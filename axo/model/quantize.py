@@ -73,7 +73,8 @@ def num_parameters(model: torch.nn.Module) -> int:
     layers: dict[str, Any] = {**quantised_layers(model)}
     experts = packed_experts(model)
     packed = {*experts, *(f"{name}.weight" for name in layers)}
-    whole = sum(parameter.numel() for name, parameter in model.named_parameters() if name not in packed)
+    own = [parameter for name, parameter in model.named_parameters() if name not in packed]
+    whole = sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in own)  # ds_numel: ZeRO-3 split it
     biases = sum(layer.bias.numel() for layer in layers.values() if "bias" in layer._buffers and layer.bias is not None)
     whole += biases + sum(experts.values())
     return whole + sum(layer.in_features * layer.out_features for layer in layers.values())

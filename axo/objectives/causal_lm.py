@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -85,10 +86,14 @@ class CausalLM(nn.Module):
         own, *_ = _trained(self._logits(batch), batch)
         return self.transform(self._head()(hidden)), own
 
+    def own_logits(self, batch: Batch) -> torch.Tensor:
+        """(B, T, V) of all positions, as the model's own forward gives them."""
+        return self._logits(batch)
+
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return next(self.model.parameters()).device
+        """Where the model computes: where its buffers are, as an engine may hold parameters elsewhere."""
+        return next(chain(self.model.buffers(), self.model.parameters())).device
 
     def _scores(self, batch: Batch) -> torch.Tensor:
         if self.chunked:

@@ -12,7 +12,6 @@ from torch import nn
 
 from axo.errors import Finding, RecipeError, TrainingError
 from axo.objectives.causal_lm import CausalLM
-from axo.objectives.inputs import attention_kwargs
 from axo.registry.tables import KNOWN_HEADS
 from axo.types import IGNORE_INDEX, Batch
 
@@ -110,8 +109,7 @@ def _place(sample: int) -> slice:
 
 def _logits(objective: CausalLM, batch: Batch) -> torch.Tensor:
     """(1, T, V)"""
-    kwargs = attention_kwargs(batch.to(objective.device), attn_implementation=objective.attn_implementation)
-    return objective.model(**kwargs).logits
+    return objective.own_logits(batch.to(objective.device))
 
 
 def _moved(before: torch.Tensor, after: torch.Tensor, sample: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from axo.optim.groups import outer_names
 
@@ -31,10 +32,46 @@ def muon(
     matrices, others = _split(groups, outer=outer_names(module))
     parts: list[torch.optim.Optimizer] = []
     if matrices:
-        parts.append(torch.optim.Muon(matrices, lr=lr, **{"adjust_lr_fn": ADJUST_LR, **settings}))
+        split = any(isinstance(weight, DTensor) for group in matrices for weight in group["params"])
+        make = SplitMuon if split else torch.optim.Muon
+        parts.append(make(matrices, lr=lr, **{"adjust_lr_fn": ADJUST_LR, **settings}))
     if others:
         parts.append(torch.optim.AdamW(others, lr=lr, betas=betas, eps=eps))
     return MuonAndAdamW(parts)
+
+
+class SplitMuon(torch.optim.Muon):
+    """Muon of matrices that are split among ranks: each is orthogonalised whole, on every rank.
+
+    torch's own would multiply parts in bfloat16, and rounding there becomes directions of full length."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        assert closure is None
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._move(weight, group)
+
+    def _move(self, weight: Any, group: dict[str, Any]) -> None:
+        state, gradient, momentum = self.state[weight], weight.grad, group["momentum"]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        mean = state["momentum_buffer"]
+        mean.lerp_(gradient, 1 - momentum)
+        towards = gradient.lerp(mean, momentum) if group["nesterov"] else mean
+        move = _orthogonal(towards.full_tensor(), group)
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(distribute_tensor(move, weight.device_mesh, weight.placements, src_data_rank=None))
+
+
+def _orthogonal(towards: torch.Tensor, group: Mapping[str, Any]) -> torch.Tensor:
+    """How far torch's Muon moves a whole matrix that has no momentum yet."""
+    zero = nn.Parameter(torch.zeros_like(towards))
+    zero.grad = towards
+    kept = {name: group[name] for name in ("lr", "ns_coefficients", "eps", "ns_steps", "adjust_lr_fn")}
+    torch.optim.Muon([zero], weight_decay=0.0, momentum=0.0, nesterov=False, **kept).step()
+    return zero.detach()
 
 
 class MuonAndAdamW(torch.optim.Optimizer):

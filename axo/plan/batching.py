@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from axo.plan.facts import Facts
+from axo.plan.former import same_rows
 from axo.plan.plan import BatchPlan, Decision, EnginePlan, decision
 from axo.plan.words import amount
 from axo.recipe.checkpoint_rules import has_eval_data
 from axo.recipe.recipe import Recipe
 
 
-def plan_batch(recipe: Recipe, *, engine: EnginePlan, decisions: list[Decision]) -> BatchPlan:
-    """Rows of a micro-batch, of a step and of an evaluation; whether they are packed and filled up."""
+def plan_batch(recipe: Recipe, facts: Facts, *, engine: EnginePlan, decisions: list[Decision]) -> BatchPlan:
+    """Rows of a micro-batch, of a step and of an evaluation; whether they are packed and filled up.
+
+    A run that goes on keeps the rows of its steps: on another number of workers the accumulation changes."""
     section = recipe.batch
-    accumulation = _accumulation(recipe, decisions)
+    accumulation, line = _accumulation(recipe)
     packs = section.micro_batch_size * accumulation * engine.world_size
+    if facts.former is not None and facts.former.rows_a_step != packs:
+        accumulation, line = same_rows(recipe, facts.former, workers=engine.world_size, config=facts.model_config)
+        packs = facts.former.rows_a_step
+    decisions += [] if line is None else [line]
     rows, workers = amount(section.micro_batch_size, "row"), amount(engine.world_size, "worker")
     product = f"{rows} x {accumulation} accumulated x {workers}"
     decisions.append(decision("batch_size", section.batch_size, f"{amount(packs, 'row')} a step", product))
@@ -28,15 +36,14 @@ def plan_batch(recipe: Recipe, *, engine: EnginePlan, decisions: list[Decision])
     )
 
 
-def _accumulation(recipe: Recipe, decisions: list[Decision]) -> int:
+def _accumulation(recipe: Recipe) -> tuple[int, Decision | None]:
     section = recipe.batch
     asked = section.gradient_accumulation_steps
     if asked is not None:
-        return asked
+        return asked, None
     accumulation = (section.batch_size or section.micro_batch_size) // section.micro_batch_size
     why = "batch_size / micro_batch_size" if section.batch_size else "Axolotl default"
-    decisions.append(decision("gradient_accumulation_steps", None, str(accumulation), why))
-    return accumulation
+    return accumulation, decision("gradient_accumulation_steps", None, str(accumulation), why)
 
 
 def _eval_batch_size(recipe: Recipe, decisions: list[Decision]) -> int:

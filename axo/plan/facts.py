@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from axo.errors import Finding, HardwareError, RecipeError
 from axo.plan.cluster import Cluster
+from axo.plan.former import Former
 from axo.plan.hub_cache import cached_file
 from axo.plan.places import Place, can_be_hub_name
 
@@ -102,6 +103,8 @@ class Facts:
     stored_config: Mapping[str, Any] | None = None
     """config.json as it lies there, where the recipe changes something of it."""
     cluster: Cluster = field(default_factory=Cluster)
+    former: Former | None = None
+    """The run that this one goes on with."""
 
 
 def find_hardware() -> Hardware:

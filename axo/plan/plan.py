@@ -170,6 +170,21 @@ class LossPlan(_Part):
     num_chunks: int | None
 
 
+class CostsPlan(_Part):
+    """FLOPs by which packs are shared out among ranks; see axo/plan/flops.py."""
+
+    token: float
+    """Of a token in the layers' matrix products."""
+    target: float
+    """Of the output head at a trained token."""
+    pair: float
+    """Of two tokens that attention compares, in all layers without a window together."""
+    windowed_pair: float = 0
+    """The same in the layers with a window."""
+    window: int | None = None
+    """Tokens of it."""
+
+
 class BatchPlan(_Part):
     micro_batch_size: int
     gradient_accumulation_steps: int
@@ -181,6 +196,8 @@ class BatchPlan(_Part):
     pad_to: int | None
     """Tokens that every training row is filled up to; None: the longest row of the micro-batch."""
     pad_to_multiple_of: int | None
+    costs: CostsPlan | None = None
+    """What shares the packs of a step out among ranks; None: there is one."""
 
 
 class Cadence(_Part):

@@ -20,16 +20,17 @@ def plan_precision(recipe: Recipe, hardware: Hardware, engine: EnginePlan, decis
     computed = _computed(recipe, native=native, device=engine.device)
     decisions.append(_computed_decision(recipe, computed, native=native, device=engine.device))
     adapted, scaled = recipe.adapters.adapter is not None, computed == "float16"
-    wide_weights = not adapted and (section.master_weights == "float32" or scaled)
+    wide_weights = not adapted and (section.master_weights == "float32" or scaled) and engine.name != "deepspeed"
     model_dtype: DType = "float32" if wide_weights else computed
-    decisions.append(_weights_decision(recipe, model_dtype, scaled=scaled))
+    decisions.append(_weights_decision(recipe, model_dtype, engine, scaled=scaled))
     tf32 = native if section.tf32 == "auto" else section.tf32
     if engine.device == "cuda":
         decisions.append(decision("tf32", section.tf32, str(tf32).lower(), "matrix products that stay in float32"))
-    mixed = computed != "float32" and (wide_weights or adapted)
+    by_deepspeed = engine.name == "deepspeed" and scaled  # its loss scaling is for weights in float16
+    mixed = computed != "float32" and (wide_weights or adapted) and not by_deepspeed
     return PrecisionPlan(
         model_dtype=model_dtype,
-        adapter_dtype="float32",
+        adapter_dtype="float16" if by_deepspeed else "float32",
         autocast_dtype=computed if mixed else None,
         tf32=tf32,
         loss_scaling=scaled,
@@ -62,9 +63,13 @@ def _computed_decision(recipe: Recipe, computed: DType, *, native: bool, device:
     return decision("bf16", section.bf16, computed, why)
 
 
-def _weights_decision(recipe: Recipe, model_dtype: DType, *, scaled: bool) -> Decision:
+def _weights_decision(recipe: Recipe, model_dtype: DType, engine: EnginePlan, *, scaled: bool) -> Decision:
     asked = recipe.precision.master_weights
-    if recipe.adapters.adapter is not None:
+    adapted = recipe.adapters.adapter is not None
+    if engine.name == "deepspeed" and model_dtype != "float32" and (scaled or not adapted):
+        stored = f"{'base and adapter' if adapted else 'weights'} {model_dtype}, masters float32"
+        return decision("master_weights", asked, stored, "DeepSpeed updates masters in float32, split among workers")
+    if adapted:
         stored = f"base {model_dtype}, adapter float32"
         return decision("master_weights", asked, stored, "adapters are small: kept wide")
     why = "as asked" if asked else "weights are stored as computed"

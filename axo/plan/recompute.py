@@ -15,7 +15,11 @@ _DROPOUT_OF_ATTENTION = ("attention_dropout", "attn_pdrop", "attn_dropout")
 def plan_recompute(recipe: Recipe, facts: Facts, engine: EnginePlan, decisions: list[Decision]) -> RecomputePlan:
     """Which layers are recomputed; what was decided is added to `decisions`."""
     section = recipe.precision
-    if not section.gradient_checkpointing:
+    units = recipe.engines.fsdp_config is not None and recipe.engines.fsdp_config.activation_checkpointing
+    if units:
+        why = "gradient_checkpointing does it" if section.gradient_checkpointing else "as asked"
+        decisions.append(decision("fsdp_config.activation_checkpointing", True, "each layer is recomputed", why))
+    if not section.gradient_checkpointing and not units:
         return RecomputePlan()
     every = section.gradient_checkpointing_every or 1
     if every > 1:

@@ -8,6 +8,7 @@ from axo.errors import Finding, RecipeError
 from axo.plan.adapters import plan_adapters
 from axo.plan.attention import plan_attention
 from axo.plan.batching import plan_batch
+from axo.plan.costs import with_costs
 from axo.plan.engine import plan_engine, plan_workers
 from axo.plan.facts import Facts, Hardware
 from axo.plan.kernels import plan_kernels
@@ -32,7 +33,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Plan:
     engine = plan_workers(recipe, facts, decisions)
     precision = plan_precision(recipe, facts.hardware, engine, decisions)
     quantization = plan_quantization(recipe, facts, engine, precision, decisions)
-    batch = plan_batch(recipe, engine=engine, decisions=decisions)
+    batch = plan_batch(recipe, facts, engine=engine, decisions=decisions)
+    batch = with_costs(batch, recipe, facts, engine=engine, decisions=decisions)
     decisions += [] if facts.data is None else mixture(facts.data)
     check_model(recipe, facts, batch, decisions)
     engine = plan_engine(recipe, facts, engine, precision, batch, decisions)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from axo.plan.estimate import DataEstimate, SetEstimate, StepsEstimate
 from axo.plan.facts import Facts
+from axo.plan.memory_plan import memory_lines
 from axo.plan.parameters import ParameterCounts
 from axo.plan.places import can_be_hub_name
 from axo.plan.plan import Plan
+from axo.plan.traffic import traffic_lines
 from axo.plan.trainable_table import Row, table
-from axo.plan.words import amount, in_words
+from axo.plan.words import amount, in_binary, in_words
 from axo.recipe.addresses import scheme_of
 from axo.recipe.data_rules import DATA_FILE
 from axo.recipe.recipe import Recipe
@@ -51,6 +53,8 @@ def summarise(
         ("schedule", _schedule(recipe, plan)),
         ("machine", _machine(plan, facts)),
         ("numbers", _numbers(recipe, plan)),
+        *(("memory", line) for line in memory_lines(recipe, plan, facts=facts, counts=parameters)),
+        *(("traffic", line) for line in traffic_lines(recipe, plan, facts=facts, counts=parameters)),
         ("output", recipe.run.output_dir),
     ]
     return Summary(tuple(lines), parameters, steps.train_rows, tokens, steps)
@@ -101,7 +105,7 @@ def _size(one: SetEstimate) -> str:
             return "at an address, not looked at"
         return "on a hub, or not there" if can_be_hub_name(one.path) and not DATA_FILE.search(one.path) else "not there"
     rows = "rows not counted" if one.rows is None else f"{'' if one.exact else 'about '}{one.rows:,} rows"
-    return rows if one.num_bytes is None else f"{rows}, {_bytes(one.num_bytes)}"
+    return rows if one.num_bytes is None else f"{rows}, {in_binary(one.num_bytes)}"
 
 
 def _evaluation(recipe: Recipe, evaluation: DataEstimate | None) -> Iterator[str]:
@@ -153,7 +157,7 @@ def _machine(plan: Plan, facts: Facts) -> str:
         return f"{amount(facts.hardware.cpu_count, 'CPU')}, no GPU ({plan.engine.name})"
     memory = devices[0].memory_bytes
     used = f"{plan.engine.world_size} of {amount(len(devices), 'GPU')}"
-    return f"{used}: {devices[0].name}, {_bytes(memory)} each ({plan.engine.name})"
+    return f"{used}: {devices[0].name}, {in_binary(memory)} each ({plan.engine.name})"
 
 
 def _numbers(recipe: Recipe, plan: Plan) -> str:
@@ -167,12 +171,3 @@ def _numbers(recipe: Recipe, plan: Plan) -> str:
         stored = f"base in {base}, adapter in {precision.adapter_dtype}"
     computed = "" if precision.autocast_dtype is None else f", computed in {precision.autocast_dtype}"
     return f"{stored}{computed}; attention {plan.attn_implementation}"
-
-
-def _bytes(number: int) -> str:
-    amount = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"

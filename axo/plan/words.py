@@ -50,3 +50,12 @@ def value_at(values: Any, key: str, *, otherwise: Any) -> Any:
         else:
             return otherwise
     return values
+
+
+def in_binary(number: float) -> str:
+    """Bytes as `12 B`, `1.5 MiB`, `7.5 GiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from axo.recipe.section import COUNTED, FASTER, MAPPED, Differs, NoEffect, NotYet, Section
+from axo.recipe.section import COUNTED, FASTER, MAPPED, Differs, NoEffect, NotYet, Ours, Section
 
 
 class BatchSection(Section):
@@ -48,6 +48,9 @@ class BatchSection(Section):
 
     group_by_length: bool | None = None
     """Put samples of like length into one micro-batch, so that less is padded; the order is less random then."""
+    balance_window: Annotated[PositiveInt | None, Ours()] = None
+    """Steps among which packs are exchanged so that those of one step cost alike and workers wait less for each other;
+    the order is less random then. Unset: the packs of a step are only shared out by cost among its workers."""
     curriculum_sampling: bool | None = None
     """Take samples in the data's order, in every epoch."""
 

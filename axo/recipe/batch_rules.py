@@ -67,6 +67,19 @@ LAWS = (
         "the one orders samples by length, the other keeps the data's order", "keep one of the two",
     ),
     Excludes(
+        on("balance_window"), on("group_by_length"),
+        "both choose which packs stand in a step", "keep one of the two",
+    ),
+    Excludes(
+        on("balance_window"), on("curriculum_sampling"),
+        "the one exchanges packs between steps, the other keeps the data's order", "keep one of the two",
+    ),
+    Excludes(
+        on("balance_window"), on("shuffle_merged_datasets", False),
+        "packs are exchanged between steps, and data that is not shuffled keeps its order",
+        "remove one of the two",
+    ),
+    Excludes(
         on("auto_find_batch_size"), on("deepspeed"),
         "DeepSpeed is set up for one micro_batch_size and cannot change it", "set micro_batch_size",
     ),

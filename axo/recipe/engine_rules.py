@@ -21,6 +21,35 @@ def world_size(recipe: Recipe) -> list[Finding]:
     return [Finding("world_size", message, "change world_size, or one of the others")]
 
 
+def fsdp_words(recipe: Recipe) -> list[Finding]:
+    """Words of the list `fsdp` that no key of fsdp_config says: reading has turned the others into keys."""
+    if "no_shard" not in (recipe.engines.fsdp or ()):
+        return []
+    hint = "remove fsdp: several workers then average their gradients (ddp)"
+    return [Finding("fsdp", "holds no_shard, which splits nothing", hint)]
+
+
+def fsdp_strategy(recipe: Recipe) -> list[Finding]:
+    """What FSDP 1 calls a strategy does not contradict the keys of FSDP 2."""
+    config = recipe.engines.fsdp_config
+    if config is None or config.sharding_strategy is None or config.reshard_after_forward is None:
+        return []
+    keeps = config.sharding_strategy in ("SHARD_GRAD_OP", 2, "HYBRID_SHARD_ZERO2", 5)
+    if keeps is not config.reshard_after_forward:
+        return []
+    message = f"is {config.sharding_strategy}, which means reshard_after_forward: {str(not keeps).lower()}"
+    return [Finding("fsdp_config.sharding_strategy", message, "remove one of the two")]
+
+
+def fsdp_final(recipe: Recipe) -> list[Finding]:
+    """The older name outside of the block does not contradict the block."""
+    config, older = recipe.engines.fsdp_config, recipe.engines.fsdp_final_state_dict_type
+    if config is None or older is None or config.final_state_dict_type in (None, older):
+        return []
+    message = f"is {older}, and fsdp_config.final_state_dict_type is {config.final_state_dict_type}"
+    return [Finding("fsdp_final_state_dict_type", message, "keep one of the two")]
+
+
 _SPLITS = (
     "dp_replicate_size", "dp_shard_size", "tensor_parallel_size", "context_parallel_size", "expert_parallel_size"
 )  # fmt: skip

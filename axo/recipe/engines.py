@@ -8,7 +8,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from axo.recipe.accelerator import AcceleratorConfig
 from axo.recipe.fsdp import FSDPConfig, FSDPVersion, StateDictType
-from axo.recipe.section import FASTER, NoEffect, NotYet, Ours, Section
+from axo.recipe.section import FASTER, NoEffect, NotYet, Ours, Section, Supported
 
 FSDPWord = Literal[
     "full_shard", "shard_grad_op", "no_shard", "hybrid_shard", "hybrid_shard_zero2", "offload", "auto_wrap"
@@ -31,8 +31,8 @@ class EngineSection(Section):
     max_restarts: Annotated[NonNegativeInt, Ours()] = 0
     """How often all workers are started again, from the last checkpoint, after one of them died."""
     hang_timeout: Annotated[PositiveInt | None, Ours()] = None
-    """Seconds after which a rank that does not finish its step is named with its Python stack and the run ends; unset:
-    only ddp_timeout, which names nobody."""
+    """Seconds after which a rank that does not finish its step is named with its Python stack, and the run ends or, with
+    max_restarts, starts again; unset: only ddp_timeout, which names nobody."""
 
     ddp: Annotated[bool | None, NoEffect("several devices always train together")] = None
     """Every device holds the whole model and trains on a share of each step; gradients are averaged."""
@@ -47,25 +47,28 @@ class EngineSection(Section):
     accelerator_config: AcceleratorConfig | None = None
     """How Hugging Face Accelerate feeds the devices."""
 
-    deepspeed: Annotated[str | dict[str, Any] | None, NotYet()] = None
+    deepspeed: str | dict[str, Any] | None = None
     """Configuration of DeepSpeed (ZeRO), a JSON file or a mapping: what is split among devices and moved off them."""
-    deepcompile: Annotated[bool | None, NotYet()] = None
+    deepcompile: Annotated[
+        bool | None,
+        Supported(False, why="axo's engine runs DeepSpeed without its compiler: torch_compile compiles the layers"),
+    ] = None
     """Let DeepSpeed compile the model together with its communication."""
 
-    fsdp_version: Annotated[FSDPVersion | None, NotYet(off=(1, 2))] = None
-    """FSDP as torch first had it (1), or with sharding of each parameter by itself (2); unset: 1. Without fsdp_config
-    nothing is sharded."""
-    fsdp_config: Annotated[FSDPConfig | None, NotYet()] = None
+    fsdp_version: FSDPVersion | None = None
+    """FSDP as torch first had it (1), or with sharding of each parameter by itself (2), which runs in both cases.
+    Without fsdp_config nothing is sharded."""
+    fsdp_config: FSDPConfig | None = None
     """Shard parameters, gradients and optimizer state among devices: FSDP (Zhao et al., 2023, arXiv:2304.11277)."""
-    fsdp: Annotated[list[FSDPWord] | None, NotYet()] = None
+    fsdp: list[FSDPWord] | None = None
     """What FSDP shards, in words as older recipes have them; keys of fsdp_config say the same."""
-    fsdp_final_state_dict_type: Annotated[StateDictType | None, NotYet()] = None
+    fsdp_final_state_dict_type: StateDictType | None = None
     """Older name of fsdp_config.final_state_dict_type: how the trained model is saved at the end."""
 
-    dp_shard_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
+    dp_shard_size: NonNegativeInt | None = None
     """Devices among which FSDP shards the model; unset: all that the other sizes leave."""
-    dp_replicate_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
-    """Copies of the sharded model, each with its own share of a step (HSDP); unset: 1."""
+    dp_replicate_size: NonNegativeInt | None = None
+    """Copies of the sharded model, each with its own share of a step (HSDP); unset: what dp_shard_size leaves."""
     tensor_parallel_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None
     """Devices among which each layer's matrices are split (Shoeybi et al., 2019, arXiv:1909.08053); unset: 1."""
     context_parallel_size: Annotated[NonNegativeInt | None, NotYet(off=(0, 1))] = None

@@ -15,6 +15,7 @@ KEYS = (
     "lora_model_dir",
     "resume_from_checkpoint",
     "chat_template_jinja",
+    "deepspeed",
 )
 """Keys that hold a path of something to read (some a hub name or a text instead)."""
 ENTRY_KEYS = ("path", "chat_template_jinja")

@@ -68,6 +68,8 @@ UNPREFIXED = frozenset({"fsdp_version"})
 FSDP_WORDS: Mapping[str, Mapping[str, Any]] = {
     "full_shard": {"reshard_after_forward": True},
     "shard_grad_op": {"reshard_after_forward": False},
+    "hybrid_shard": {"sharding_strategy": "HYBRID_SHARD"},
+    "hybrid_shard_zero2": {"sharding_strategy": "HYBRID_SHARD_ZERO2"},
     "auto_wrap": {"auto_wrap_policy": "TRANSFORMER_BASED_WRAP"},
     "offload": {"offload_params": True},
 }

@@ -128,6 +128,7 @@ LAWS = (
         "keep one of the two",
     ),
     *_not_streamed(on("group_by_length"), _STREAMED + " to be sorted", "remove group_by_length"),
+    *_not_streamed(on("balance_window"), _STREAMED + " to be exchanged between steps", "remove balance_window"),
     *_not_streamed(on("dataset_exact_deduplication"), _STREAMED + " to be compared", "remove it"),
     *_not_streamed(
         on("curriculum_sampling"), _ONE_AFTER_ANOTHER,

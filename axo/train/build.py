@@ -11,6 +11,7 @@ import torch
 from axo.adapters.base import Adapter, trainable_parameters
 from axo.adapters.full import Full
 from axo.engines.base import Engine
+from axo.engines.zero_parts import gathering
 from axo.errors import TrainingError
 from axo.model.quantize import num_parameters
 from axo.objectives.causal_lm import CausalLM, check_head
@@ -36,9 +37,8 @@ def make_engine(plan: Plan) -> Engine:
     )
 
 
-def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
-    """The objective of a causal model; first its chunked loss is compared with the model's own logits, and where packs
-    are trained on, samples of one must not see each other."""
+def make_objective(model: torch.nn.Module, plan: Plan, *, check: bool = True) -> CausalLM:
+    """The objective of a causal model, which is tried first; without `check` check_objective does that later."""
     objective = CausalLM(
         model,
         chunked=plan.loss.chunked,
@@ -46,13 +46,29 @@ def make_objective(model: torch.nn.Module, plan: Plan) -> CausalLM:
         attn_implementation=plan.attn_implementation,
         transform=logit_transform(model.config),
     )
-    if plan.loss.chunked:
-        check_head(objective, autocast_dtype=_autocast_dtype(plan))
-    if plan.batch.sample_packing or plan.batch.eval_sample_packing:
-        key = "sample_packing" if plan.batch.sample_packing else "eval_sample_packing"
-        eight_bits = plan.quantization.kind == "bnb_8bit"
-        check_isolation(objective, key=key, eight_bits=eight_bits, autocast_dtype=_autocast_dtype(plan))
+    if check:
+        check_objective(objective, plan)
     return objective
+
+
+def check_sharded(objective: CausalLM, plan: Plan) -> None:
+    """The same trial of an objective whose weights lie in parts on all ranks: all must try together."""
+    from axo.engines.fsdp import computing_by
+
+    with computing_by(objective, "both_logits", "own_logits"):
+        check_objective(objective, plan)
+
+
+def check_objective(objective: CausalLM, plan: Plan) -> None:
+    """The chunked loss is compared with the model's own logits, and where packs are trained on, samples of one must not
+    see each other."""
+    with gathering(objective):
+        if plan.loss.chunked:
+            check_head(objective, autocast_dtype=_autocast_dtype(plan))
+        if plan.batch.sample_packing or plan.batch.eval_sample_packing:
+            key = "sample_packing" if plan.batch.sample_packing else "eval_sample_packing"
+            eight_bits = plan.quantization.kind == "bnb_8bit"
+            check_isolation(objective, key=key, eight_bits=eight_bits, autocast_dtype=_autocast_dtype(plan))
 
 
 def save_model(
@@ -76,6 +92,18 @@ def save_model(
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty model card
     for path in folder.glob("*.safetensors"):
         path.chmod(READABLE)  # safetensors makes files that only their owner can read
+
+
+def save_companions(objective: CausalLM, tokenizer: Any, folder: Path, *, eot_tokens: Sequence[str] = ()) -> None:
+    """What stands beside the weights of a whole model: configurations, tokenizer and chat template."""
+    model: Any = objective.model
+    _end_as_taught(model, tokenizer, eot_tokens)
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _end_as_taught(model: Any, tokenizer: Any, eot_tokens: Sequence[str]) -> None:

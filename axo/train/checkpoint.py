@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
-from safetensors import SafetensorError
+import torch
 
 from axo.engines.base import Engine
+from axo.engines.shards import FOLDER
 from axo.errors import CheckpointError
 from axo.log import LOG
+from axo.plan.words import amount
 from axo.train.events import Progress
-from axo.train.rng import load_rng, save_rng
+from axo.train.manifest import Fingerprints, fingerprints, fsync, read_manifest, verify, write_manifest
+from axo.train.rng import load_rng, save_rng, seed_rng
+from axo.train.together import gather_texts, together
 
-FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 STATE = "train_state.json"
-ENGINE_FOLDER = "engine"
 _NAME = re.compile(r"checkpoint-(\d+)")
+_RNG = "rng-{rank:05d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,9 @@ class Checkpoints:
     save_total_limit: int
     facts: dict[str, Any]
     """What the manifest records of the run: trajectory, world size, threads, versions."""
-    write_model: Callable[[Path], None]
-    """Writes what others can load beside the state (adapter, tokenizer); called on all ranks, rank 0 writes."""
+    write_model: Callable[[Path], list[Path] | None]
+    """Writes what others can load beside the state (adapter, tokenizer); called on all ranks, of which rank 0 writes or
+    each: then it gives the files that this rank wrote."""
 
     def save(self, progress: Progress, *, keep_all: bool = False) -> Path:
         """Write checkpoint-<step>: temporary folder, fsync, manifest, rename, prune. All ranks call it.
@@ -47,47 +47,75 @@ class Checkpoints:
         Raises CheckpointError where the disk refuses; what was saved before is untouched."""
         target = self.folder(progress.step)
         draft = self.root / f".{target.name}.writing"
-        with disk_must_take(target):
-            self._write(draft, target, progress, keep_all=keep_all)
+        together(self.engine, lambda: self._begin(draft), target=target)
+        mine = together(self.engine, lambda: self._write_state(draft), target=target)
+        mine |= together(self.engine, lambda: fingerprints(draft, self.write_model(draft) or ()), target=target)
+        known: Fingerprints = {}
+        for text in gather_texts(self.engine, json.dumps(mine)):
+            known |= json.loads(text)
+        together(self.engine, lambda: self._end(draft, target, progress, known, keep_all=keep_all), target=target)
         return target
 
-    def _write(self, draft: Path, target: Path, progress: Progress, *, keep_all: bool) -> None:
-        rank, is_writer = self.engine.layout.rank, self.engine.layout.rank == 0
-        if is_writer:
+    def _begin(self, draft: Path) -> None:
+        if self._is_writer:
             shutil.rmtree(draft, ignore_errors=True)
-            (draft / ENGINE_FOLDER).mkdir(parents=True)
-        self._barrier()
-        self.engine.save_state(draft / ENGINE_FOLDER)
-        save_rng(draft / f"rng-{rank:05d}.safetensors", device=self.engine.device)
-        self._barrier()
-        self.write_model(draft)
-        if is_writer:
-            (draft / STATE).write_text(json.dumps(progress.to_json()))
-            write_manifest(draft, {"step": progress.step, **self.facts})
-            _replace(draft, target)
-            if not keep_all:
-                best = None if progress.saved_best is None else self.folder(progress.saved_best.step)
-                prune(target, keep=self.save_total_limit, best=best)
-        self._barrier()
+            (draft / FOLDER).mkdir(parents=True)
+
+    def _write_state(self, draft: Path) -> Fingerprints:
+        """This rank's files, and what they are: no other rank reads them back."""
+        rng = draft / _RNG.format(rank=self.engine.layout.rank)
+        written = self.engine.save_state(draft / FOLDER)
+        save_rng(rng, device=self.engine.device)
+        return fingerprints(draft, [*(written or ()), rng])
+
+    def _end(self, draft: Path, target: Path, progress: Progress, known: Fingerprints, *, keep_all: bool) -> None:
+        if not self._is_writer:
+            return
+        (draft / STATE).write_text(json.dumps(progress.to_json()))
+        write_manifest(draft, {"step": progress.step, **self.facts}, known=known)
+        _replace(draft, target)
+        if not keep_all:
+            best = None if progress.saved_best is None else self.folder(progress.saved_best.step)
+            prune(target, keep=self.save_total_limit, best=best)
+
+    @property
+    def _is_writer(self) -> bool:
+        return self.engine.layout.rank == 0
 
     def load(self, folder: Path) -> Progress:
-        """Put weights, optimizer, random states and position of a verified checkpoint back."""
-        self._compare_threads(read_manifest(folder).get("threads"), folder)
-        self.engine.load_state(folder / ENGINE_FOLDER)
-        load_rng(folder / f"rng-{self.engine.layout.rank:05d}.safetensors", device=self.engine.device)
-        return Progress.from_json(json.loads((folder / STATE).read_text()))
+        """Put weights, optimizer, random states and position of a verified checkpoint back.
+
+        Ranks that the checkpoint does not know draw from states of their own."""
+        manifest = read_manifest(folder)
+        self._compare_threads(manifest.get("threads"), folder)
+        progress = Progress.from_json(json.loads((folder / STATE).read_text()))
+        self.engine.load_state(folder / FOLDER)
+        rank, now = self.engine.layout.rank, self.engine.layout.world_size
+        then = manifest.get("world_size", now)
+        if rank < then:
+            load_rng(folder / _RNG.format(rank=rank), device=self.engine.device)
+        else:
+            seed_rng(torch.initial_seed() + progress.step)
+        if then != now and self._is_writer:
+            workers, new = amount(then, "worker"), _new_ranks(then, now)
+            LOG.info("%s was saved by %s, this run has %d%s", folder, workers, now, new)
+        return progress
 
     def take_weights(self, step: int) -> None:
         """Put back the weights that were saved after a step. Raises CheckpointError where they are gone or damaged."""
         folder = self.folder(step)
+        together(self.engine, lambda: self._check_best(folder), target=folder)
+        self.engine.load_state(folder / FOLDER)
+
+    def _check_best(self, folder: Path) -> None:
         try:
-            verify(folder)
+            if self._is_writer:
+                verify(folder)
         except CheckpointError as error:
             raise CheckpointError(
                 f"the best checkpoint cannot be taken up again: {error.message}",
                 "set load_best_model_at_end: false and run the same command to end with the last weights",
             ) from error
-        self.engine.load_state(folder / ENGINE_FOLDER)
 
     def folder(self, step: int) -> Path:
         """Where the state after a step is saved."""
@@ -110,56 +138,9 @@ class Checkpoints:
                 now,
             )
 
-    def _barrier(self) -> None:
-        self.engine.gather([0.0])
 
-
-@contextmanager
-def disk_must_take(target: Path) -> Iterator[None]:
-    """Turn what a full or broken disk raises, in Python or in safetensors, into a CheckpointError."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{target} could not be written: {error}",
-            "the checkpoints saved before are whole; free space or fix the folder, then run the same command",
-        ) from error
-
-
-def write_manifest(folder: Path, facts: dict[str, Any]) -> None:
-    """Record size and xxh3-128 of every file of `folder`, each forced to the disk."""
-    files: dict[str, dict[str, Any]] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        files[path.relative_to(folder).as_posix()] = _fingerprint(path)
-        _fsync(path)
-    manifest = {"format_version": FORMAT_VERSION, **facts, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _fsync(folder / MANIFEST)
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint. Raises CheckpointError where it is missing or unreadable."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(
-            f"{folder} has format_version {manifest.get('format_version')}, this axo reads {FORMAT_VERSION}"
-        )
-    return manifest
-
-
-def verify(folder: Path) -> None:
-    """Compare every file with the manifest. Raises CheckpointError naming the first that differs."""
-    for name, recorded in read_manifest(folder)["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise CheckpointError(f"{folder}: {name} is missing")
-        if path.stat().st_size != recorded["size"]:
-            raise CheckpointError(f"{folder}: {name} has {path.stat().st_size} bytes, saved were {recorded['size']}")
-        if _fingerprint(path) != recorded:
-            raise CheckpointError(f"{folder}: {name} was changed after it was saved")
+def _new_ranks(then: int, now: int) -> str:
+    return f"; the random states of rank {then} and above are new" if now > then else ""
 
 
 def step_of(folder: Path) -> int:
@@ -207,9 +188,9 @@ def _replace(draft: Path, target: Path) -> None:
     if target.exists():
         _set_aside(target)
     for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
-        _fsync(inner)
+        fsync(inner)
     draft.rename(target)
-    _fsync(target.parent)
+    fsync(target.parent)
 
 
 def _set_aside(folder: Path) -> None:
@@ -217,22 +198,6 @@ def _set_aside(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}.removing")
     shutil.rmtree(aside, ignore_errors=True)  # left by a removal that was cut off
     folder.rename(aside)
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return {"size": path.stat().st_size, "xxh3_128": digest.hexdigest()}
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

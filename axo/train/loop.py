@@ -17,6 +17,7 @@ from axo.engines.base import Engine
 from axo.errors import TrainingError
 from axo.train.events import Hook, Progress, StepEnd, StepMetrics
 from axo.train.feed import Fed, Feed
+from axo.train.hang import Mark, no_mark
 from axo.train.stop import StopFlag
 from axo.types import IGNORE_INDEX, Batch
 
@@ -46,6 +47,8 @@ class Loop:
     stop: StopFlag
     set_names: tuple[str, ...] = ()
     """What the data sets are called whose numbers stand in Batch.sets."""
+    mark: Mark = no_mark
+    """Told what begins, so that a rank that hangs can be told from those that wait for it (axo/launch/stall.py)."""
 
     def train(self, progress: Progress, hooks: Sequence[Hook]) -> bool:
         """Train from `progress` to the last step, or to one that a hook calls the last; False where a stop was asked
@@ -53,7 +56,9 @@ class Loop:
         with closing(self.feed.steps(progress, total_steps=self.total_steps)) as steps:
             while progress.step < self.total_steps:
                 started = perf_counter()
+                self.mark(progress.step + 1, "batches")
                 end = self._step(next(steps), progress, started)
+                self.mark(progress.step, "after the step")
                 for hook in hooks:
                     hook.after_step(end)
                 if end.ending.fault is not None:
@@ -71,6 +76,7 @@ class Loop:
         loss, set_losses = self._accumulate(batches, counted, step=progress.step + 1)
         trained_tokens = counted.trained_tokens
         lr = self.learning_rate(progress.step)
+        self.mark(progress.step + 1, "update")
         update = self.engine.update(lr=lr, max_grad_norm=self.max_grad_norm)
         progress.step += 1
         progress.step_in_epoch += 1
@@ -106,6 +112,7 @@ class Loop:
         trained = [self.objective.num_trained(batch) for batch in batches]
         divisor = sum(self.objective.count(batch) for batch in batches)
         mine = [divisor, float(self.stop.requested or stopping), max(trained), sum(trained), *_set_counts(batches)]
+        self.mark(step, "counts")
         rows = self.engine.gather(mine)
         divisor, trained_tokens = sum(row[0] for row in rows), int(sum(row[3] for row in rows))
         if divisor == 0:
@@ -118,7 +125,9 @@ class Loop:
 
     def _accumulate(self, batches: list[Batch], counted: _Counted, *, step: int) -> tuple[float, dict[str, float]]:
         """The mean loss of the step, and of each data set that has a part in it."""
+        self.mark(step, "forward and backward")
         mine = self.engine.accumulate(batches, divisor=counted.divisor)
+        self.mark(step, "losses")
         sums = [sum(column) for column in zip(*self.engine.gather(mine), strict=True)]
         loss = sum(sums) / counted.divisor
         if not math.isfinite(loss):

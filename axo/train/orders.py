@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from axo.data.balance import cost_of_packs
 from axo.data.mix import Mixture, Share, mix
-from axo.data.order import Order, make_order, part, split
+from axo.data.order import Alike, Order, make_order, part, split
 from axo.data.report import set_names
 from axo.data.source import expanded
 from axo.data.store import Store, open_store
@@ -87,7 +88,15 @@ def _train_order(
         sequential=section.sample_packing_sequentially,
         group_size=section.sample_packing_group_size,
         group_by_length=bool(section.group_by_length),
+        alike=_alike(store, section=section, batch=batch),
     )
+
+
+def _alike(store: Store, *, section: BatchSection, batch: BatchPlan) -> Alike | None:
+    window, costs = section.balance_window, batch.costs
+    if window is None or costs is None:
+        return None
+    return Alike(lambda packs: cost_of_packs(packs, store, costs, length=batch.pad_to), window)
 
 
 def _part(n: int, data: DataSection, seed: int) -> np.ndarray:

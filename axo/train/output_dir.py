@@ -27,9 +27,16 @@ NEUTRAL_KEYS = frozenset(
         "datasets", "dataset_num_proc", "eval_sequence_len", "max_lost_tokens",
         "loss_watchdog_threshold", "loss_watchdog_patience", "early_stopping_patience", "metric_for_best_model",
         "greater_is_better", "load_best_model_at_end",
+        "world_size", "max_restarts", "hang_timeout", "dp_shard_size", "dp_replicate_size", "fsdp", "fsdp_version",
+        "fsdp_config", "fsdp_final_state_dict_type", "ddp_find_unused_parameters",
     }
 )  # fmt: skip
-"""Keys that do not change what is trained; `datasets` stands in the trajectory as the hash of its content."""
+"""Keys that do not change what is trained; `datasets` stands in the trajectory as the hash of its content, and number
+formats of FSDP's own as `fsdp_precision`."""
+WORKERS = frozenset({"workers", "engine"})
+"""Who computes: ddp and fsdp go on from each other's checkpoints on any number of workers, DeepSpeed from its own."""
+SHARES = frozenset({"micro_batch_size", "gradient_accumulation_steps", "batch_size"})
+"""How the rows of a step are shared out: on other workers in another way, as long as `rows_a_step` stays."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +200,42 @@ def _first_below(output_dir: Path, path: Path) -> Path:
 
 
 def _check_same(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str) -> None:
+    _check_workers(former, now, what=what)
+    former, now = _compared(former), _compared(now)
+    free = WORKERS | SHARES if former.get("workers") != now.get("workers") else WORKERS
     differences = [
         f"  {key}: {_said(former, key)} there, {_said(now, key)} now"
-        for key in sorted({*former, *now})
+        for key in sorted({*former, *now} - free)
         if former.get(key) != now.get(key)
     ]
     if differences:
         raise CheckpointError(
             f"{what} holds another run; these keys differ:\n" + "\n".join(differences),
             "put the keys back to resume it, choose another output_dir, or start over with --fresh",
+        )
+
+
+def _compared(trajectory: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without keys that were told apart by an earlier axo and are not any more."""
+    return {key: value for key, value in trajectory.items() if key not in NEUTRAL_KEYS}
+
+
+def _check_workers(former: Mapping[str, Any], now: Mapping[str, Any], *, what: str) -> None:
+    """DeepSpeed's files are read by as many workers as wrote them, under DeepSpeed."""
+    before, after = former.get("engine"), now.get("engine")
+    if "deepspeed" not in (before, after) or before is None:
+        return
+    if before != after:
+        raise CheckpointError(
+            f"{what} was trained by the engine {before}, this run has {after}: DeepSpeed's state is read by DeepSpeed "
+            "alone, and it reads no other",
+            f"go on with {before}, choose another output_dir, or start over with --fresh",
+        )
+    if former.get("workers") != now.get("workers"):
+        raise CheckpointError(
+            f"{what} was saved by {former['workers']} workers under DeepSpeed, this run has {now['workers']}: "
+            "DeepSpeed goes on with the same number alone",
+            f"set world_size: {former['workers']}, choose another output_dir, or start over with --fresh",
         )
 
 

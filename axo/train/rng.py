@@ -40,6 +40,13 @@ def load_rng(path: Path, *, device: torch.device) -> None:
             torch.cuda.set_rng_state(file.get_tensor("cuda"), device)
 
 
+def seed_rng(seed: int) -> None:
+    """Begin all states anew."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def _bytes(words: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(words.view(np.uint8).copy())
 

@@ -15,6 +15,7 @@ import torch
 from axo.adapters.base import Adapter
 from axo.adapters.full import Full
 from axo.engines.base import Engine
+from axo.engines.shards import FOLDER
 from axo.errors import Stopped, TrainingError
 from axo.log import LOG
 from axo.model.kernels import apply_adapter_kernels, apply_kernels
@@ -31,10 +32,11 @@ from axo.recipe.tokenizer import SpecialTokens
 from axo.registry.tables import ADAPTERS, TRACKERS
 from axo.train import output_dir
 from axo.train.batches import batch_maker, make_evaluate
-from axo.train.build import describe_trained, make_engine, make_objective
-from axo.train.checkpoint import Checkpoints, disk_must_take
+from axo.train.build import check_sharded, describe_trained, make_engine, make_objective
+from axo.train.checkpoint import Checkpoints
 from axo.train.events import Hook, Progress
 from axo.train.feed import PreparedFeed, StreamFeed
+from axo.train.hang import Mark
 from axo.train.hooks.console import Console
 from axo.train.hooks.early_stopping import EarlyStopping
 from axo.train.hooks.evaluation import EvaluationHook
@@ -43,51 +45,63 @@ from axo.train.hooks.saving import SavingHook
 from axo.train.hooks.tracking import TrackingHook
 from axo.train.hooks.watchdog import Watchdog
 from axo.train.job import Job
+from axo.train.links import check_links
 from axo.train.loop import Loop
 from axo.train.orders import open_prepared
-from axo.train.preflight import preflight
+from axo.train.place import Place
+from axo.train.preflight import Preflight
 from axo.train.scored import open_evaluation
 from axo.train.stop import StopFlag
 from axo.train.streaming import RunData, open_stream
+from axo.train.together import together
 from axo.train.writer import ModelWriter
 
+ALONE = Place()
 
-def run(job: Job) -> None:
+
+def run(job: Job, place: Place = ALONE) -> None:
     """Train what the job says, on this rank. Raises Stopped after a saved stop."""
     recipe, plan = recipe_from_flat(job.recipe), job.plan
     engine = make_engine(plan)
-    with StopFlag(insist=plan.engine.world_size == 1).listen() as stop, engine.construct(preflight(job)):
+    check = Preflight(job, place, output_dir=Path(recipe.run.output_dir))
+    with StopFlag(insist=plan.engine.world_size == 1).listen() as stop, engine.construct(check):
+        check_links(engine, check.cards)
         _set_up(plan, seed=recipe.run.seed)
-        tokenizer, adapter, objective = build(recipe, plan, device=engine.device)
+        tokenizer, adapter, objective = build(recipe, plan, device=engine.device, weights=engine.reads_weights)
         tokenizer.chat_template = job.chat_template
         optimizer = partial(make_optimizer, name=plan.optimizer, section=recipe.optim, adapters=recipe.adapters)
         engine.prepare(objective, adapter.keeping_rows(optimizer) if isinstance(adapter, Full) else optimizer)
+        if plan.engine.fsdp is not None:
+            check_sharded(objective, plan)
         lines = describe_trained(objective, plan)
         if engine.layout.rank == 0:
             LOG.info("%s", "\n".join(lines))
         objective.train()  # models are loaded in evaluation mode, without dropout and recomputation
         torch.manual_seed(recipe.run.seed + engine.layout.rank)  # ranks draw different dropout
         data = _open(job, recipe, engine=engine, pad_token_id=tokenizer.pad_token_id)
-        eot_tokens = recipe.tokenizer.eot_tokens or ()
+        eot_tokens, fsdp = recipe.tokenizer.eot_tokens or (), plan.engine.fsdp
         writer = ModelWriter(
-            engine, adapter, objective, tokenizer, tuple(eot_tokens), trained_only=recipe.adapters.adapter is not None
-        )
-        checkpoints = _checkpoints(job, recipe, engine, writer.write)
-        progress = checkpoints.load(job.resume) if job.resume else Progress()
-        finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop)
+            engine, adapter, objective, tokenizer, tuple(eot_tokens), trained_only=recipe.adapters.adapter is not None,
+            sharded_checkpoints=fsdp is not None and fsdp.checkpoint == "sharded",
+            sharded_final=fsdp is not None and fsdp.final == "sharded",
+        )  # fmt: skip
+        checkpoints = _checkpoints(job, recipe, engine, writer.write_checkpoint)
+        progress = checkpoints.load(check.resume) if check.resume else Progress()
+        finished = _train(job, recipe, engine, objective, data, tokenizer, checkpoints, progress, stop, place.mark)
         if not finished and data.feed.fault is not None:
             raise data.feed.fault
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
         _take_best(checkpoints, progress, plan)
-        with disk_must_take(Path(recipe.run.output_dir)):
-            _finish(Path(recipe.run.output_dir), job, engine, writer.write)
-        engine.gather([0.0])
+        _finish(Path(recipe.run.output_dir), job, engine, writer)
         engine.close()
 
 
-def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Adapter, CausalLM]:
-    """Tokenizer, adapter and objective, in the order that every engine needs."""
+def build(recipe: Recipe, plan: Plan, *, device: torch.device, weights: bool = True) -> tuple[Any, Adapter, CausalLM]:
+    """Tokenizer, adapter and objective, in the order that every engine needs; without `weights` on the meta device."""
+    sharded = plan.engine.fsdp is not None
+    # A model that is split need not fit on one GPU: it is loaded beside it, and moved unit by unit.
+    beside = sharded and plan.quantization.kind is None
     tokenizer = load_tokenizer(
         recipe.tokenizer,
         base_model=recipe.model.base_model,
@@ -100,9 +114,10 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
         attn_implementation=plan.attn_implementation,
         vocab_size=len(tokenizer),
         rows_multiple_of=rows_multiple_of(recipe.tokenizer),
-        device=str(device),
+        device="cpu" if beside else str(device),
         seed=recipe.run.seed,
         quantization=plan.quantization,
+        weights=weights,
     )
     apply_kernels(model, plan.kernels)
     if recipe.adapters.adapter is not None and (recipe.tokenizer.tokens or recipe.tokenizer.special_tokens):
@@ -113,7 +128,7 @@ def build(recipe: Recipe, plan: Plan, *, device: torch.device) -> tuple[Any, Ada
     apply_adapter_kernels(trained, plan.kernels)
     if recipe.objectives.neftune_noise_alpha is not None:
         add_noise(trained, recipe.objectives.neftune_noise_alpha)
-    return tokenizer, adapter, make_objective(trained, plan)
+    return tokenizer, adapter, make_objective(trained, plan, check=not sharded)
 
 
 def _check_new_tokens(recipe: Recipe, tokenizer: Any, model: Any) -> None:
@@ -144,6 +159,7 @@ def _train(
     checkpoints: Checkpoints,
     progress: Progress,
     stop: StopFlag,
+    mark: Mark,
 ) -> bool:
     steps = job.plan.steps
     assert steps is not None
@@ -160,6 +176,7 @@ def _train(
         max_grad_norm=recipe.optim.max_grad_norm,
         stop=stop,
         set_names=data.names,
+        mark=mark,
     )
     hooks = _hooks(job, recipe, engine, data, checkpoints, progress, pad_token_id=tokenizer.pad_token_id)
     try:
@@ -238,6 +255,7 @@ def _open(job: Job, recipe: Recipe, *, engine: Engine, pad_token_id: int) -> Run
         rows=job.plan.batch.micro_batch_size,
         length=job.plan.batch.pad_to,
         multiple_of=job.plan.batch.pad_to_multiple_of,
+        costs=job.plan.batch.costs,
     )
     if job.train_store is None:
         stream = open_stream(
@@ -265,7 +283,7 @@ def _open(job: Job, recipe: Recipe, *, engine: Engine, pad_token_id: int) -> Run
     return RunData(feed, data.train_names, data if data.eval_order is not None else None)
 
 
-def _checkpoints(job: Job, recipe: Recipe, engine: Engine, write_model: Callable[[Path], None]) -> Checkpoints:
+def _checkpoints(job: Job, recipe: Recipe, engine: Engine, write_model: Callable[[Path], list[Path]]) -> Checkpoints:
     facts = {
         "trajectory": job.trajectory,
         "inputs": job.inputs,
@@ -290,17 +308,33 @@ def _set_up(plan: Plan, *, seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _finish(folder: Path, job: Job, engine: Engine, write_model: Callable[[Path], None]) -> None:
+def _finish(folder: Path, job: Job, engine: Engine, writer: ModelWriter) -> None:
     """Write the trained adapter or model beside the run's files, then mark the run as finished. All ranks call it."""
     draft = folder / ".final.writing"
+
+    def begin() -> None:
+        if engine.layout.rank == 0:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir()
+
+    def end() -> None:
+        if engine.layout.rank == 0:
+            _take_place(draft, folder)
+            output_dir.record(folder, trajectory=job.trajectory, status="finished")
+
+    together(engine, begin, target=folder)
+    writer.write_final(draft)
+    together(engine, end, target=folder)
     if engine.layout.rank == 0:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir()
-    write_model(draft)
-    if engine.layout.rank != 0:
-        return
+        LOG.info("saved %s", folder)
+        if (folder / FOLDER).exists():
+            LOG.info("the weights lie in shards; `axo consolidate %s` makes a model of them", folder)
+
+
+def _take_place(draft: Path, folder: Path) -> None:
+    """Move what was written beside the run's files."""
     for path in draft.iterdir():
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
         path.replace(folder / path.name)
     draft.rmdir()
-    output_dir.record(folder, trajectory=job.trajectory, status="finished")
-    LOG.info("saved %s", folder)

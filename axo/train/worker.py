@@ -13,15 +13,22 @@ import torch
 
 from axo import log
 from axo.compat.parent_death import end_with_parent
-from axo.errors import AxoError, HardwareError, RecipeError
+from axo.errors import AxoError, HardwareError, LaunchError, RecipeError, Stopped
+from axo.plan.plan import EnginePlan
+from axo.plan.words import amount
+from axo.train.hang import answer_with_stack, marks
 from axo.train.job import Job
-from axo.train.run import run
+from axo.train.place import Place, place_in
+from axo.train.run import ALONE, run
+
+FOREIGN = "foreign"
+"""A file beside the job where another launcher starts the workers."""
 
 
-def work(job: Job) -> None:
+def work(job: Job, place: Place = ALONE) -> None:
     """Run the job; running out of memory becomes an error with the Plan's numbers."""
     try:
-        run(job)
+        run(job, place)
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not _is_out_of_memory(error):
             raise
@@ -32,6 +39,22 @@ def work(job: Job) -> None:
             f"{job.plan.precision.model_dtype}: {(str(error) or 'no memory is left').splitlines()[0]}",
             "lower micro_batch_size and raise gradient_accumulation_steps, or set gradient_checkpointing: true",
         ) from error
+
+
+def work_here(job: Job) -> None:
+    """Run the job in this process, which a launcher may have started as one of several workers."""
+    work(job, place_in(os.environ))
+
+
+def check_world(engine: EnginePlan) -> None:
+    """Raise LaunchError where a launcher started another number of workers than the Plan has."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started != engine.world_size:
+        raise LaunchError(
+            f"the launcher started {amount(started, 'worker')}, and the Plan is for {engine.world_size}: its steps and "
+            "batches depend on it",
+            "let its arguments say the number of workers in full (--nproc_per_node, --num_processes, --num_gpus)",
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -46,8 +69,11 @@ def main() -> None:
     (see axo/engines/ddp.py)."""
     path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     end_with_parent()  # it holds the lock of output_dir
+    (path.parent / f"pid-{rank:05d}.txt").write_text(str(os.getpid()))  # signals go to it, not to a launcher between
     log.set_up(rank=rank)
     code = _work(path, rank)
+    if code == Stopped.exit_code and (path.parent / FOREIGN).exists():
+        code = 0  # a stop is no failure of a worker: the launcher would report one, and kill those that still save
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -56,7 +82,11 @@ def main() -> None:
 def _work(path: Path, rank: int) -> int:
     """The exit code; an error is written where the parent finds it."""
     try:
-        work(Job.read(path))
+        job = Job.read(path)
+        check_world(job.plan.engine)
+        answer_with_stack(path.parent, rank)
+        hosts = tuple(json.loads(os.environ.get("AXO_HOSTS", "[]")))
+        work(job, place_in(os.environ, hosts=hosts, mark=marks(path.parent, rank)))
     except AxoError as error:
         report = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint, "rank": rank}
         if isinstance(error, RecipeError):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from axo.errors import RecipeError
+from axo.plan.cluster import Cluster
 from axo.plan.facts import Facts, find_hardware, read_model_config
 from axo.plan.model_config import changed_config, config_faults
 from axo.plan.places import find_places, refuse_later
@@ -14,8 +15,9 @@ from axo.recipe.read import LoadedRecipe
 from axo.recipe.recipe import Recipe
 
 
-def find_facts(recipe: Recipe, *, recipe_folder: Path | None = None) -> Facts:
-    """Hardware through NVML, config.json as JSON: torch stays unloaded, and no network is asked.
+def find_facts(recipe: Recipe, *, recipe_folder: Path | None = None, cluster: Cluster | None = None) -> Facts:
+    """Hardware through NVML, config.json as JSON: torch stays unloaded, and no network is asked. `cluster`: the nodes
+    that train together, where there are several or a launcher has a say.
 
     Recipes in `recipe_folder` may write what this one starts from, and not have been run yet. Raises RecipeError for
     a model that is neither here nor can be on the hub."""
@@ -28,7 +30,11 @@ def find_facts(recipe: Recipe, *, recipe_folder: Path | None = None) -> Facts:
     stored = None if key in places else read_model_config(name, revision=revision, key=key)
     config = model_config_of(recipe, stored)
     return Facts(
-        hardware=find_hardware(), model_config=config, places=places, stored_config=None if config is stored else stored
+        hardware=find_hardware(),
+        model_config=config,
+        places=places,
+        stored_config=None if config is stored else stored,
+        cluster=cluster or Cluster(),
     )
 
 

@@ -15,7 +15,9 @@ from axo.data.recall import as_json, recall_key, recalled, remember
 from axo.data.stream import make_stream, stream_key
 from axo.data.templates import give_chat_template
 from axo.log import LOG
+from axo.plan.cluster import Cluster
 from axo.plan.facts import Facts
+from axo.plan.former import Former
 from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
 from axo.recipe.data import DataSection, DatasetEntry
@@ -47,11 +49,19 @@ class Preparation:
         return tokenizer_of(self.recipe)
 
 
-def prepare_run(recipe: Recipe, *, show: Callable[[str], None] | None = None) -> Preparation:
-    """Resolve, prepare the data (or find it prepared) and resolve again with its counts."""
-    facts = find_facts(recipe)
+def prepare_run(
+    recipe: Recipe,
+    *,
+    show: Callable[[str], None] | None = None,
+    cluster: Cluster | None = None,
+    only_open: bool = False,
+    former: Former | None = None,
+) -> Preparation:
+    """Resolve, prepare the data (or find it prepared) and resolve again with its counts. With `only_open` data that is
+    not prepared is a DataError. `former`: the run that this one goes on with."""
+    facts = replace(find_facts(recipe, cluster=cluster), former=former)
     plan = resolve(recipe, facts)
-    train, evaluation = prepare_only(recipe, show=show)
+    train, evaluation = prepare_only(recipe, show=show, only_open=only_open)
     if train is not None:
         refuse_losses(train.reports, recipe.data, store=train.path)
     if evaluation is not None:
@@ -82,7 +92,7 @@ def _prepare_stream(
 
 
 def prepare_only(
-    recipe: Recipe, *, show: Callable[[str], None] | None = None
+    recipe: Recipe, *, show: Callable[[str], None] | None = None, only_open: bool = False
 ) -> tuple[Prepared | None, Prepared | None]:
     """Prepare the data alone (or find it prepared), of a recipe that axo cannot train yet too: train, evaluation.
     Streamed data is not prepared, which leaves test_datasets."""
@@ -97,7 +107,9 @@ def prepare_only(
         for doubt in dict.fromkeys(doubt for one in found if one is not None for doubt in one.doubts):
             LOG.warning("%s", doubt)
         return found
-    train, evaluation = _prepare_data(recipe, root, tokenizer or tokenizer_of(recipe), show=show)
+    train, evaluation = _prepare_data(
+        recipe, root, tokenizer or tokenizer_of(recipe), show=show, only_open=only_open
+    )
     if key is not None and train is not None and _recall_key(recipe, root) == key:
         remember(key, train, evaluation, root=root)
     return train, evaluation
@@ -145,7 +157,7 @@ def tokenizer_of(recipe: Recipe) -> Any:
 
 
 def _prepare_data(
-    recipe: Recipe, root: Path, tokenizer: Any, *, show: Callable[[str], None] | None
+    recipe: Recipe, root: Path, tokenizer: Any, *, show: Callable[[str], None] | None, only_open: bool
 ) -> tuple[Prepared | None, Prepared | None]:
 
     def one(entries: Sequence[DatasetEntry], data: DataSection, apart_from: Prepared | None) -> Prepared:
@@ -159,6 +171,7 @@ def _prepare_data(
             objective=recipe.preferences.objective,
             seed=recipe.run.seed,
             apart_from=apart_from,
+            only_open=only_open,
         )
 
     data = recipe.data

@@ -18,7 +18,7 @@ from axo.log import quiet_transformers
 from axo.model.byte_tokenizer import CHATML
 from axo.model.shrink import text_of_seeing
 from axo.model.tiny import make_toy_from_config
-from axo.plan.facts import read_model_config
+from axo.plan.facts import find_hardware, read_model_config
 from axo.plan.plan import Plan
 from axo.recipe.data import DatasetEntry
 from axo.recipe.format_keys import OF_ROWS
@@ -29,6 +29,7 @@ from axo.train import checkpoint, output_dir
 from axo.workflows.facts import model_config_of
 from axo.workflows.merge import merge
 from axo.workflows.smoke_keys import added_texts, toy_keys
+from axo.workflows.smoke_workers import worker_keys
 from axo.workflows.train import train
 
 STEPS = 4
@@ -48,7 +49,7 @@ def smoke(loaded: LoadedRecipe, *, show_plan: Callable[[Plan], None], show: Call
         small = _shrink(loaded, folder, show=show)
         train(small, fresh=False, show_plan=show_plan, show=show)
         losses = _losses(folder / "run")
-        show(f"trained {len(losses)} steps: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+        show(f"trained {len(losses)} steps{_by(folder / 'run')}: loss {losses[0]:.4f} -> {losses[-1]:.4f}")
         _resume(small, folder, losses, show_plan=lambda plan: None, show=show)
         finished = folder / "run"
         if small.recipe.adapters.adapter is not None:
@@ -66,6 +67,7 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
     real, model = _real_config(recipe, show=show), folder / "model"
     _make_toy(recipe, real, model)
     its_own = toy_keys(recipe, real=real, toy=model, num_steps=STEPS)
+    workers = worker_keys(recipe, hardware=find_hardware(), stand_in=real is STAND_IN)
     replaced = {
         "base_model": str(model),
         "output_dir": str(folder / "run"),
@@ -79,7 +81,6 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
         "save_steps": STEPS // 2,
         "micro_batch_size": min(recipe.batch.micro_batch_size, 2),
         "gradient_accumulation_steps": min(recipe.batch.gradient_accumulation_steps or 1, 2),
-        "world_size": 1,
     }
     if recipe.data.streamed:
         replaced["streaming_multipack_buffer_size"] = ROWS // 3
@@ -92,11 +93,11 @@ def _shrink(loaded: LoadedRecipe, folder: Path, *, show: Callable[[str], None]) 
         ]
     elif recipe.data.val_set_size:
         replaced["val_set_size"] = 8
-    replaced |= its_own.replaced
+    replaced |= {**its_own.replaced, **workers.replaced}
     for key in _DROPPED:
         if flat.pop(key, None) is not None and key not in replaced:
             show(f"smoke: {key} is left out")
-    for key, why in its_own.left_out.items():
+    for key, why in (*its_own.left_out.items(), *workers.left_out.items()):
         if flat.pop(key, None):
             show(f"smoke: {key} is left out: {why}")
     for key, value in replaced.items():
@@ -209,6 +210,12 @@ def _resume(
     if again != losses[STEPS // 2 :]:
         raise CheckpointError(f"resumed losses {again} are not those of the whole run, {losses[STEPS // 2 :]}")
     show(f"resumed from step {STEPS // 2}: the same losses, bit by bit")
+
+
+def _by(folder: Path) -> str:
+    """The workers that ran, and their engine, where there were several."""
+    engine = Plan.model_validate_json((folder / "plan.json").read_text()).engine
+    return f" on {engine.world_size} workers ({engine.name})" if engine.world_size > 1 else ""
 
 
 def _losses(folder: Path) -> list[float]:

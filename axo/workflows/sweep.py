@@ -24,8 +24,9 @@ from axo.train import output_dir
 from axo.train.stop import SIGNALS
 from axo.workflows import sweep_folder
 from axo.workflows.facts import find_facts
+from axo.workflows.identity import inputs_by_key
 from axo.workflows.smoke import smoke
-from axo.workflows.train import inputs_by_key, train
+from axo.workflows.train import train
 
 _Told = TypeVar("_Told")
 

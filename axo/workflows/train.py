@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-import axo
-from axo.data.cache import file_hashes, sampled_hash, tokenizer_fingerprint
-from axo.data.source import source_files
-from axo.launch.local import launch
 from axo.log import LOG
-from axo.model.fingerprint import fingerprint
-from axo.plan.continued import WEIGHTS_FILE, check_continued, read_saved
+from axo.plan.continued import check_continued, read_saved
+from axo.plan.former import read_former
 from axo.plan.plan import Plan
-from axo.recipe.data_lacks import entries
 from axo.recipe.read import LoadedRecipe
-from axo.recipe.recipe import SECTIONS, Recipe
-from axo.recipe.section import NoEffect, mark
+from axo.recipe.recipe import Recipe
 from axo.recipe.write import dump_flat
 from axo.train import output_dir
-from axo.train.checkpoint import clear_leftovers, read_manifest, write_json
+from axo.train.checkpoint import clear_leftovers, write_json
 from axo.train.job import Job
 from axo.train.stop import stoppable
 from axo.workflows.facts import check_written
-from axo.workflows.prepare import Preparation, prepare_run, prepared_root
+from axo.workflows.identity import inputs_by_key, inputs_of, tell_of_changes, trajectory_of
+from axo.workflows.launch import Way, own_way
+from axo.workflows.prepare import Preparation, prepare_run
+from axo.workflows.sweep_folder import is_finished
 from axo.workflows.template import taught_template
-
-RECORDED_PACKAGES = ("torch", "transformers", "peft", "datasets", "tokenizers", "safetensors", "numpy")
 
 
 @dataclass(frozen=True)
@@ -42,15 +38,25 @@ class Trained:
 
 
 def train(
-    loaded: LoadedRecipe, *, fresh: bool, show_plan: Callable[[Plan], None], show: Callable[[str], None]
+    loaded: LoadedRecipe,
+    *,
+    fresh: bool,
+    show_plan: Callable[[Plan], None],
+    show: Callable[[str], None],
+    way: Way | None = None,
 ) -> Trained:
-    """Train a recipe to its end, going on where an unfinished run of it stopped. Raises Stopped after a signal."""
+    """Train a recipe to its end, going on where an unfinished run of it stopped. Raises Stopped after a signal.
+
+    `way`: who starts the workers; None: axo does, on this node. A process that does not lead (another node, another
+    rank) leaves output_dir to the one that does."""
+    way = way or own_way()
     with stoppable() as check_signals:
-        return _train(loaded, fresh=fresh, show_plan=show_plan, show=show, check_signals=check_signals)
+        return _train(loaded, way, fresh=fresh, show_plan=show_plan, show=show, check_signals=check_signals)
 
 
 def _train(
     loaded: LoadedRecipe,
+    way: Way,
     *,
     fresh: bool,
     show_plan: Callable[[Plan], None],
@@ -62,36 +68,55 @@ def _train(
     if recipe.adapters.adapter is not None and recipe.adapters.lora_model_dir is not None:
         check_continued(recipe.adapters, read_saved(Path(recipe.adapters.lora_model_dir)))
     folder = Path(recipe.run.output_dir)
-    with output_dir.locked(folder):
-        prepared = prepare_run(recipe, show=show)
-        show_plan(prepared.plan)
-        trajectory = output_dir.trajectory_of(_flat_values(recipe), _facts(recipe, prepared))
-        if fresh:
-            output_dir.check_inputs_outside(folder, inputs_by_key(recipe))
-        start = output_dir.decide_start(
-            folder,
-            trajectory=trajectory,
-            auto_resume=recipe.checkpoint.auto_resume_from_checkpoints,
-            resume_from=recipe.checkpoint.resume_from_checkpoint,
-            fresh=fresh,
-            own=[one.path for one in (prepared.train, prepared.evaluation) if one is not None],
-        )
+    with output_dir.locked(folder) if way.leads else nullcontext():
+        former = None if fresh else read_former(folder, resume_from=recipe.checkpoint.resume_from_checkpoint)
+        prepared = prepare_run(recipe, show=show, cluster=way.cluster, only_open=way.started is not None, former=former)
+        trajectory = trajectory_of(recipe, prepared)
+        if way.leads:
+            show_plan(prepared.plan)
+            start = _decide(recipe, prepared, trajectory, fresh=fresh)
+        else:
+            start = _follow(folder, trajectory, fresh=fresh)
         assert prepared.plan.steps is not None
         if start.kind != "finished":
-            if fresh:
+            if fresh and way.leads:
                 output_dir.clear(folder)
             if start.checkpoint is not None:
                 show(f"going on from {start.checkpoint}")
             check_signals()
-            _run(loaded, prepared, start, trajectory)
+            _run(loaded, way, prepared, start, trajectory)
     return Trained(folder, prepared.plan.steps.total_steps, start.kind)
 
 
-def _run(loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]) -> None:
+def _decide(recipe: Recipe, prepared: Preparation, trajectory: Mapping[str, Any], *, fresh: bool) -> output_dir.Start:
+    folder = Path(recipe.run.output_dir)
+    if fresh:
+        output_dir.check_inputs_outside(folder, inputs_by_key(recipe))
+    return output_dir.decide_start(
+        folder,
+        trajectory=trajectory,
+        auto_resume=recipe.checkpoint.auto_resume_from_checkpoints,
+        resume_from=recipe.checkpoint.resume_from_checkpoint,
+        fresh=fresh,
+        own=[one.path for one in (prepared.train, prepared.evaluation) if one is not None],
+    )
+
+
+def _follow(folder: Path, trajectory: Mapping[str, Any], *, fresh: bool) -> output_dir.Start:
+    """Workers hear from rank 0 where they go on, before the model is loaded. But where the run is finished there will
+    be no rank 0 to hear from."""
+    if not fresh and is_finished(folder) and output_dir.read_trajectory(folder) == json.loads(json.dumps(trajectory)):
+        return output_dir.Start("finished")
+    return output_dir.Start("new")
+
+
+def _run(
+    loaded: LoadedRecipe, way: Way, prepared: Preparation, start: output_dir.Start, trajectory: dict[str, Any]
+) -> None:
     recipe = loaded.recipe
-    inputs = _inputs(recipe, prepared)
+    inputs = inputs_of(recipe, prepared)
     if prepared.train is None and start.checkpoint is not None:
-        _tell_of_changes(start.checkpoint, inputs["data"])
+        tell_of_changes(start.checkpoint, inputs["data"])
     job = Job(
         recipe=loaded.flat,
         plan=prepared.plan,
@@ -102,9 +127,10 @@ def _run(loaded: LoadedRecipe, prepared: Preparation, start: output_dir.Start, t
         trajectory=trajectory,
         inputs=inputs,
     )
-    clear_leftovers(Path(recipe.run.output_dir))
-    _write_papers(loaded, job)
-    launch(prepared.plan.engine, write_job=job.write, in_process=lambda: _work(job))
+    if way.leads:
+        clear_leftovers(Path(recipe.run.output_dir))
+        _write_papers(loaded, job)
+    way.start(prepared.plan.engine, job.write, lambda: _work(job))
 
 
 def _template(recipe: Recipe, prepared: Preparation) -> str | None:
@@ -115,9 +141,9 @@ def _template(recipe: Recipe, prepared: Preparation) -> str | None:
 
 
 def _work(job: Job) -> None:
-    from axo.train.worker import work
+    from axo.train.worker import work_here
 
-    work(job)
+    work_here(job)
 
 
 def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
@@ -128,113 +154,3 @@ def _write_papers(loaded: LoadedRecipe, job: Job) -> None:
     dump_flat(loaded.flat, folder / "recipe.yaml")
     write_json(folder / "plan.json", job.plan.model_dump(mode="json"))
     write_json(folder / "manifest.json", job.inputs)
-
-
-def _facts(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
-    """What the recipe's keys do not say and yet decides the weights."""
-    plan = prepared.plan
-    return {
-        "prepared_data": prepared.stream_key if prepared.train is None else prepared.train.key,
-        "base_weights": fingerprint(recipe.model.base_model),
-        **_adapter(recipe),
-        "rows_a_step": plan.batch.packs_per_step,
-        "workers": plan.engine.world_size,
-        "attention": plan.attn_implementation,
-        "precision": plan.precision.model_dump(),
-        **_kernels(plan),
-        **_mixture(recipe),
-    }
-
-
-def _kernels(plan: Plan) -> dict[str, Any]:
-    """Code of other roundings, where there is any: keys ask for it, and the machine decides whether it is used."""
-    used = plan.kernels.model_dump(mode="json", exclude_defaults=True)
-    return {"kernels": used} if used else {}
-
-
-def _adapter(recipe: Recipe) -> dict[str, str]:
-    """The content of the trained adapter that the run starts from."""
-    folder = recipe.adapters.lora_model_dir
-    if folder is None or recipe.adapters.adapter is None:
-        return {}
-    (weights,) = file_hashes([Path(folder) / WEIGHTS_FILE], root=prepared_root(recipe))
-    return {"adapter_weights": weights}
-
-
-def _mixture(recipe: Recipe) -> dict[str, Any]:
-    """How often data sets are taken, where one is not taken once: `datasets` itself is told apart by its content."""
-    asked = [{"weight": entry.weight, "repeat": entry.repeat} for entry in recipe.data.datasets]
-    return {"mixture": asked} if any(value is not None for one in asked for value in one.values()) else {}
-
-
-def inputs_by_key(recipe: Recipe) -> dict[str, str]:
-    """Paths that a run reads, by the key that names them."""
-    model, tokenizer = recipe.model, recipe.tokenizer
-    named = {
-        "base_model": model.base_model,
-        "base_model_config": model.base_model_config,
-        "tokenizer_config": tokenizer.tokenizer_config,
-        "dataset_prepared_path": recipe.data.dataset_prepared_path,
-        "resume_from_checkpoint": recipe.checkpoint.resume_from_checkpoint,
-        "lora_model_dir": recipe.adapters.lora_model_dir,
-    }
-    named |= {f"{key}.path": entry.path for key, entry in entries(recipe)}
-    return {key: path for key, path in named.items() if path is not None}
-
-
-def _flat_values(recipe: Recipe) -> dict[str, Any]:
-    """Every key with an effect whose value is not its default: a key that a later axo adds is then no difference."""
-    sections = recipe.model_dump(mode="json", exclude_defaults=True)
-    values = {
-        key: value
-        for name, section in sections.items()
-        for key, value in section.items()
-        if mark(SECTIONS[name].model_fields[key], NoEffect) is None
-    }
-    # The same folder from anywhere.
-    for key in ("base_model", "base_model_config", "tokenizer_config", "lora_model_dir"):
-        if key in values and Path(values[key]).exists():
-            values[key] = str(Path(values[key]).resolve())
-    return values
-
-
-def _inputs(recipe: Recipe, prepared: Preparation) -> dict[str, Any]:
-    """What the run was made from: hashes of data, tokenizer and prepared stores, versions, seed."""
-    return {
-        "seed": recipe.run.seed,
-        "data": _data_hashes(recipe),
-        "tokenizer": tokenizer_fingerprint(prepared.tokenizer),
-        "prepared": {
-            "train": None if prepared.train is None else prepared.train.key,
-            "eval": None if prepared.evaluation is None else prepared.evaluation.key,
-        },
-        "versions": _versions(),
-    }
-
-
-def _data_hashes(recipe: Recipe) -> dict[str, str]:
-    """xxh3-128 of every local data file, of samples of it where it is streamed; hub data sets stand in the prepared
-    store's key."""
-    streamed = {file for entry in recipe.data.streamed for file in source_files(entry)}
-    files = {file for _, entry in entries(recipe) for file in source_files(entry)} - streamed
-    whole = file_hashes(sorted(files), root=prepared_root(recipe))
-    hashes = dict(zip(map(str, sorted(files)), whole, strict=True))
-    return hashes | {str(file): sampled_hash(file) for file in sorted(streamed)}
-
-
-def _tell_of_changes(start: Path, data: Mapping[str, str]) -> None:
-    """Streamed data may grow or be mended while a run stands still; where it goes on is counted in rows."""
-    former = read_manifest(start)["inputs"]["data"]
-    changed = sorted(name for name in {*former, *data} if former.get(name) != data.get(name))
-    if changed:
-        LOG.warning("%s changed since %s was saved; the stream goes on at the same row", ", ".join(changed), start)
-
-
-def _versions() -> dict[str, str]:
-    versions = {"axo": axo.__version__}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions

@@ -22,6 +22,11 @@ def trained_folder(recipe: Recipe) -> Path:
         raise CheckpointError(f"{folder} has no {wanted}: nothing was trained there", "run `axo train` first")
     if recipe.adapters.adapter:
         _warn_of_other_base(recipe, folder)
+    elif (folder / "engine").is_dir() and not any(folder.glob("model*.safetensors")):
+        raise CheckpointError(
+            f"the trained model in {folder} lies in shards",
+            f"run `axo consolidate {folder}` and use what it makes, or set final_state_dict_type: FULL_STATE_DICT",
+        )
     return folder
 
 

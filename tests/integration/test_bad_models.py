@@ -234,7 +234,7 @@ def test_generation_stops_at_the_recipes_ends_of_a_turn(axo: Axo, lab: Any, adap
 def test_going_on_with_another_number_of_threads_is_said(
     lab: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from axo.train import checkpoint
+    from axo.train.manifest import MANIFEST
 
     keys = {"max_steps": 2, "save_steps": 1, "save_total_limit": 5}
     out = lab.train("out", **keys)
@@ -244,9 +244,9 @@ def test_going_on_with_another_number_of_threads_is_said(
     with caplog.at_level("WARNING", logger="axo"):
         lab.train("same", **named)
         assert "CPU threads" not in caplog.text
-        manifest = json.loads((out / "checkpoint-1" / checkpoint.MANIFEST).read_text())
+        manifest = json.loads((out / "checkpoint-1" / MANIFEST).read_text())
         manifest["threads"] += 3
-        (out / "checkpoint-1" / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+        (out / "checkpoint-1" / MANIFEST).write_text(json.dumps(manifest))
         lab.train("other", **named)
     now = manifest["threads"] - 3
     assert f"was computed with {now + 3} CPU threads, this run has {now}: results may differ" in caplog.text

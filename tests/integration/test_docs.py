@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 ALL_PAGES = (*PAGES, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs" / "decisions").glob("*.md")))
 AXOLOTL = ROOT / "docs" / "axolotl.md"
-KEYED = (AXOLOTL, ROOT / "docs" / "data.md", ROOT / "docs" / "errors.md", ROOT / "docs" / "models.md")
+KEYED = (AXOLOTL, *(ROOT / "docs" / f"{name}.md" for name in ("data", "errors", "models", "multi-gpu", "multi-node")))
 """Pages whose backticks are looked into."""
 
 KINDS = ("recipe", "fragment", "not yet", "wrong", "sweep")
@@ -47,7 +47,7 @@ NAMES_ELSEWHERE = frozenset(
     "attention_factor beta_fast beta_slow bnb_4bit_compute_dtype embed_tokens from_pretrained full_attention "
     "gate_proj high_freq_factor llm_int8_skip_modules lm_head long_factor loss_ low_freq_factor "
     "max_position_embeddings mscale_all_dim original_max_position_embeddings output_router_logits pissa_niter_4 "
-    "rope_parameters rope_theta short_factor skipped_steps subfolder".split()
+    "rope_parameters rope_theta short_factor skipped_steps stage3_max_live_parameters subfolder".split()
 )
 """Entries of models' configs, names of modules and functions, and settings of other packages."""
 
@@ -112,14 +112,24 @@ def spans(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
 def test_every_command_and_option_in_the_documentation_exists(page: Path) -> None:
-    commands: Mapping[str, Any] = getattr(get_command(app), "commands")  # noqa: B009  its type is typer's own
+    commands: dict[str, Any] = dict(getattr(get_command(app), "commands"))  # noqa: B009  its type is typer's own
+    commands |= commands["launch"].commands
     wrong: list[str] = []
     for verb, options in used(page):
         if verb not in commands:
             wrong.append(f"axo {verb}")
             continue
         own = {name for option in commands[verb].params for name in (*option.opts, *option.secondary_opts)}
-        takes_keys = verb in {"train", "preprocess", "validate", "explain", "evaluate", "inference", "merge-lora"}
+        takes_keys = verb in {
+            "train",
+            "preprocess",
+            "validate",
+            "explain",
+            "evaluate",
+            "inference",
+            "merge-lora",
+            "slurm",
+        }
         for option in options:
             name = option.removeprefix("--").replace("-", "_")
             is_key = takes_keys and (name in names() or name.removeprefix("no_") in names() or name == "set")
@@ -132,7 +142,10 @@ def used(page: Path) -> Iterator[tuple[str, list[str]]]:
     """(verb, options) of each `axo VERB --option ...`; placeholders left out."""
     for line in code(page):
         for part in re.findall(r"(?:^|[`(\s])axo ([a-z][a-z-]*(?:\s[^#|`;]*)?)", re.sub(r"\s#.*", "", line)):
+            part = re.sub(r"\s-- .*", "", part)  # what stands behind -- belongs to a launcher
             verb, _, rest = part.partition(" ")
+            if verb == "launch" and rest:
+                verb, _, rest = rest.partition(" ")
             if line.strip().startswith("axo ") or line == f"axo {part}":
                 yield verb, re.findall(r"(?<!\S)--[a-z][a-z-]*", rest)
 

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from axo.errors import RecipeError
-from axo.plan.facts import Device, Hardware, find_hardware
+from axo.plan.cluster import Cluster
+from axo.plan.facts import Device, Facts, Hardware, find_hardware
 from axo.plan.resolve import resolve
 from axo.recipe.read import LoadedRecipe, read_recipe
 from axo.workflows.facts import find_facts
@@ -29,14 +30,18 @@ RECIPES = sorted((ROOT / "recipes").glob("*/*.yaml"))
 MODELS = {
     "NousResearch/Llama-3.2-1B": "llama-3.2-1b",
     "NousResearch/Meta-Llama-3.1-8B": "llama-3.1-8b",
+    "NousResearch/Meta-Llama-3.1-70B": "llama-3.1-70b",
     "hugging-quants/Meta-Llama-3.1-8B-Instruct-GPTQ-INT4": "llama-3.1-8b-gptq",
     "Qwen/Qwen3-8B": "qwen3-8b",
+    "Qwen/Qwen3-32B": "qwen3-32b",
     "Qwen/Qwen3-30B-A3B": "qwen3-30b-a3b",
     "google/gemma-3-4b-it": "gemma-3-4b",
     "google/gemma-3-1b-it": "gemma-3-1b",
     "mistralai/Mistral-7B-v0.3": "mistral-7b",
 }
-PACKAGES = ("bitsandbytes", "torchao")
+NODES = {"hsdp-full": 2, "multi-node-fsdp2": 2, "multi-node-zero3": 4}
+"""Recipes for several nodes, of 8 GPUs each."""
+PACKAGES = ("bitsandbytes", "torchao", "deepspeed")
 FAST = ("qwen3-8b-qlora",)
 """Smoke-run in the default suite; the others are slow tests."""
 each_recipe = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -48,21 +53,55 @@ def load(path: Path) -> LoadedRecipe:
     return read_recipe(path, overrides=["--base-model-config", str(CONFIGS / MODELS[base])])
 
 
-def gpu_machine() -> Hardware:
-    """A machine that has what recipes are made for: one H100, and all packages."""
+def gpu_machine(*, num_gpus: int = 1) -> Hardware:
+    """A machine that has what recipes are made for: H100s, and all packages."""
     device = Device(name="NVIDIA H100 80GB HBM3", memory_bytes=80 * 2**30, compute_capability=(9, 0))
     packages = dict.fromkeys(
-        ("flash-attn", "bitsandbytes", "torchao", "gptqmodel", "optimum", "liger-kernel", "triton"), "1.0"
+        ("flash-attn", "bitsandbytes", "torchao", "gptqmodel", "optimum", "liger-kernel", "triton", "deepspeed"), "1.0"
     )
-    return replace(find_hardware(), devices=(device,), packages=packages)
+    return replace(find_hardware(), devices=(device,) * num_gpus, packages=packages)
+
+
+def facts_for(path: Path, loaded: LoadedRecipe) -> Facts:
+    """Of the machines that the recipe is for."""
+    gpus, nodes = (8 if path.parent.name == "multi-gpu" else 1), NODES.get(path.stem, 1)
+    cluster = Cluster(num_nodes=nodes, rdzv_endpoint="node0:29500", found_in="--nnodes") if nodes > 1 else Cluster()
+    return replace(find_facts(loaded.recipe), hardware=gpu_machine(num_gpus=gpus), cluster=cluster)
 
 
 @each_recipe
 def test_a_recipe_is_valid_and_runs_as_written_on_the_machine_it_is_for(path: Path) -> None:
     loaded = load(path)
-    plan = resolve(loaded.recipe, replace(find_facts(loaded.recipe), hardware=gpu_machine()))
+    plan = resolve(loaded.recipe, facts_for(path, loaded))
     fallbacks = [line.key for line in plan.decisions if line.fallback]
     assert fallbacks == (["chunked_cross_entropy"] if path.stem == "gemma-3-4b-lora" else [])
+
+
+ENGINES = {
+    "ddp": "ddp",
+    "fsdp2": "fsdp",
+    "hsdp": "fsdp",
+    "zero1": "deepspeed",
+    "zero2": "deepspeed",
+    "zero3": "deepspeed",
+}
+each_of_several_gpus = pytest.mark.parametrize(
+    "path", [path for path in RECIPES if path.parent.name == "multi-gpu"], ids=lambda path: path.stem
+)
+
+
+@each_of_several_gpus
+def test_a_recipe_for_several_gpus_runs_the_strategy_of_its_name(path: Path) -> None:
+    loaded = load(path)
+    engine = resolve(loaded.recipe, facts_for(path, loaded)).engine
+    strategy = next(word for word in path.stem.split("-") if word in ENGINES)
+    assert engine.name == ENGINES[strategy]
+    assert engine.world_size == 8 * NODES.get(path.stem, 1)
+    if engine.deepspeed is not None:
+        assert f"zero{engine.deepspeed.stage}" == strategy
+    if engine.fsdp is not None:
+        assert (engine.fsdp.replicate == 2) == (strategy == "hsdp")
+        assert engine.fsdp.shard * engine.fsdp.replicate == engine.world_size
 
 
 @each_recipe
@@ -81,6 +120,7 @@ def test_what_a_recipe_needs_to_have_installed_is_said_in_it(path: Path) -> None
     needs = {"bitsandbytes"} if re.search("bit: true|adamw_bnb|paged", text) else set[str]()
     needs |= {"gptq"} if words.get("gptq") else set()
     needs |= {"torchao"} if words.get("optimizer") == "adamw_torch_8bit" else set()
+    needs |= {"deepspeed"} if words.get("deepspeed") else set()
     assert set(re.findall(r"'axo\[(\w+)\]'", text)) == needs
 
 

@@ -194,10 +194,10 @@ def test_a_signal_while_data_is_prepared_stops_the_sweep_too(sweeps: Sweeps, swa
 
         prepare = train.prepare_run
 
-        def prepare_run(recipe: Any, *, show: Any) -> Any:
+        def prepare_run(recipe: Any, **keywords: Any) -> Any:
             with contextlib.suppress(*([KeyboardInterrupt] if swallowed else [])):
                 os.kill(os.getpid(), signal.SIGTERM)
-            return prepare(recipe, show=show)
+            return prepare(recipe, **keywords)
 
         train.prepare_run = prepare_run
 

@@ -49,7 +49,7 @@ is for hub names only; trackers: their packages are optional."""
 ORACLES = {"accelerate", "trl"}
 """Frameworks with a loop of their own: axo is compared with them in tests and never runs on them."""
 
-READS_ENVIRONMENT = ("axo.launch", "axo.plan.facts", "axo.plan.hub_cache", "axo.train.worker")
+READS_ENVIRONMENT = ("axo.launch", "axo.plan.cluster", "axo.plan.facts", "axo.plan.hub_cache", "axo.train.worker")
 WRITES_ENVIRONMENT = ("axo.launch", "axo.data.processes")
 SEES_WHOLE_RECIPE = ("axo.cli", "axo.workflows", "axo.recipe", "axo.plan", "axo.train.run")
 PICKLES = {"cloudpickle", "dill", "joblib", "pickle"}

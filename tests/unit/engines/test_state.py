@@ -111,7 +111,7 @@ def test_saving_changes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("saved", "loaded", "says"), [
     ({}, {"extra": True}, "0 unknown, 2 missing, e.g. extra.bias"),
     ({"extra": True}, {}, "2 unknown, 0 missing, e.g. extra.bias"),
-    ({}, {"width": 4}, r"embed.weight is \(5, 3\) torch.float32 in the checkpoint and \(5, 4\)"),
+    ({}, {"width": 4}, r"embed.weight is \(5, 3\) float32 in the checkpoint and \(5, 4\)"),
 ])  # fmt: skip
 def test_weights_of_another_run_are_refused(
     tmp_path: Path, saved: dict[str, int], loaded: dict[str, int], says: str

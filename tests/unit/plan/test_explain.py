@@ -143,13 +143,13 @@ def test_a_key_without_effect_on_training_alone_has_one(said: Any) -> None:
 
 
 def test_what_axo_cannot_run_yet_says_what_it_would_mean(said: Any) -> None:
-    lines = said({"optimizer": "lomo", "fp8": True, "fsdp_config": {"fsdp_offload_params": True, "fsdp_version": 2}})
+    lines = said({"optimizer": "lomo", "fp8": True, "qat": {"group_size": 32, "quantize_embedding": True}})
     assert (lines["optimizer"].effective, lines["optimizer"].status) == ("lomo (not supported yet)", "not yet")
     assert "adamw_torch" in lines["optimizer"].why
     assert "8-bit floating point" in lines["fp8"].why
-    assert (lines["fsdp_config"].asked, lines["fsdp_config"].effective) == ("2 keys", "not supported yet")
-    inner = lines["fsdp_config.offload_params"]
-    assert (inner.asked, inner.status, inner.why) == ("fsdp_offload_params: true", "not yet", "as fsdp_config")
+    assert (lines["qat"].asked, lines["qat"].effective) == ("2 keys", "not supported yet")
+    inner = lines["qat.group_size"]
+    assert (inner.asked, inner.status, inner.why) == ("32", "not yet", "as qat")
 
 
 def test_a_type_that_axo_does_not_have_leaves_no_key_of_its_data_set_without_effect(said: Any) -> None:
@@ -288,8 +288,8 @@ def test_recipes_with_the_same_effect_have_no_difference(said: Any, one: dict[st
         ({"warmup_steps": 0, "max_steps": 40}, {"max_steps": 80}, ["max_steps", "warmup_steps"]),
         ({"rl": "dpo", "datasets": [{"path": "z/w"}]}, {"rl": "kto", "datasets": [{"path": "z/w"}]}, ["rl"]),
         ({"fp8": True}, {}, ["fp8"]),
-        ({"fsdp_config": {"offload_params": True}}, {"fsdp_config": {"offload_params": False}},
-         ["fsdp_config.offload_params"]),
+        ({"fsdp_config": {"activation_checkpointing": True}}, {"fsdp_config": {"activation_checkpointing": False}},
+         ["fsdp_config.activation_checkpointing"]),
         ({"datasets": [{"path": "z/w", "type": "alpaca"}, {"path": "more", "type": "alpaca"}]}, {},
          ["datasets.1.path", "datasets.1.type"]),
         ({"micro_batch_size": 2, "gradient_accumulation_steps": 3},

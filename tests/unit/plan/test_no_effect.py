@@ -67,7 +67,7 @@ def with_key(flat: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     first, *rest = key.split(".")
     if first == "datasets":
         return {**flat, "datasets": [{**DATASET, **with_key({}, rest[0], value)}]}
-    return {**flat, first: with_key({}, ".".join(rest), value) if rest else value}
+    return {**flat, first: with_key(flat.get(first) or {}, ".".join(rest), value) if rest else value}
 
 
 def plan_of(flat: dict[str, Any], *, without: str) -> dict[str, Any]:
@@ -83,9 +83,14 @@ def test_the_table_holds_keys_of_every_depth() -> None:
     assert len(keys) > 60
 
 
+FSDP: dict[str, Any] = {"fsdp_config": {"reshard_after_forward": True}}
+"""Keys inside fsdp_config ask for FSDP with the block alone."""
+
+
 @pytest.mark.parametrize("base", [FULL, LORA], ids=["full", "lora"])
 @pytest.mark.parametrize(("key", "value"), ROWS, ids=[f"{key}-{value}" for key, value in ROWS])
 def test_a_key_without_effect_leaves_the_plan_as_it_is(key: str, value: Any, base: dict[str, Any]) -> None:
+    base = {**base, **FSDP} if key.startswith("fsdp_config.") else base
     flat = with_key(base, key, value)
     support = assess(flat)
     assert support.refusals == ()

@@ -177,6 +177,7 @@ NUMBERS: dict[str, tuple[list[float], list[float]]] = {
     "batch_size": ([2, 4, 8], [0]),
     "eval_batch_size": ([1, 8], [0]),
     "sample_packing_group_size": ([100_000], [0]),
+    "balance_window": ([1, 8], [0]),
     "sample_packing_bin_size": ([200], [0]),
     "pad_to_multiple_of": ([8, 64], [0]),
     "dataloader_num_workers": ([0, 8], [-1]),

@@ -16,6 +16,7 @@ from axo.errors import CheckpointError
 from axo.train import checkpoint
 from axo.train.checkpoint import Checkpoints
 from axo.train.events import Progress
+from axo.train.manifest import MANIFEST
 
 
 class Objective(torch.nn.Module):
@@ -100,7 +101,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(
 def test_a_missing_manifest_makes_a_checkpoint_unusable(tmp_path: Path) -> None:
     engine = make_engine()
     folder = make_checkpoints(tmp_path, engine).save(Progress(step=1))
-    (folder / checkpoint.MANIFEST).unlink()
+    (folder / MANIFEST).unlink()
     assert checkpoint.newest(tmp_path) is None
 
 

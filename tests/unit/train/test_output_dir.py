@@ -10,7 +10,7 @@ import pytest
 
 from axo.errors import CheckpointError
 from axo.train import output_dir
-from axo.train.checkpoint import write_manifest
+from axo.train.manifest import write_manifest
 from axo.train.output_dir import Start, decide_start
 
 TRAJECTORY = {"learning_rate": 1e-4, "prepared_data": "abc"}
@@ -156,3 +156,37 @@ def test_the_trajectory_leaves_out_what_changes_no_weight() -> None:
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"resume_from_checkpoint names .*nowhere, and there is no such folder"):
         decide(tmp_path / "here", resume_from=str(tmp_path / "nowhere"))
+
+
+def on(engine: str, workers: int, **keys: object) -> dict[str, object]:
+    return {**TRAJECTORY, "rows_a_step": 8, "engine": engine, "workers": workers, **keys}
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    (on("ddp", 2), on("ddp", 4)),
+    (on("single", 1), on("fsdp", 4)),
+    (on("fsdp", 4), on("ddp", 2)),
+    (on("fsdp", 4, gradient_accumulation_steps=2), on("fsdp", 2, gradient_accumulation_steps=4)),
+    ({**TRAJECTORY, "rows_a_step": 8, "workers": 2, "world_size": 2}, on("ddp", 4)),  # written before engines were told
+])  # fmt: skip
+def test_other_workers_and_engines_go_on(tmp_path: Path, before: dict[str, object], after: dict[str, object]) -> None:
+    output_dir.record(tmp_path, trajectory=before, status="running")
+    newest = add_checkpoint(tmp_path, 5)
+    assert decide(tmp_path, trajectory=after) == Start("resume", newest)
+
+
+@pytest.mark.parametrize(("before", "after", "says"), [
+    (on("ddp", 2), on("ddp", 2, gradient_accumulation_steps=4), "gradient_accumulation_steps"),
+    (on("ddp", 2), on("ddp", 4, rows_a_step=16), "rows_a_step: 8 there, 16 now"),
+    (on("fsdp", 2), on("fsdp", 4, fsdp_precision={"reduce_dtype": "bfloat16"}), "fsdp_precision"),
+    (on("deepspeed", 4), on("deepspeed", 2), "saved by 4 workers under DeepSpeed, this run has 2"),
+    (on("deepspeed", 2), on("fsdp", 2), "trained by the engine deepspeed, this run has fsdp"),
+    (on("single", 1), on("deepspeed", 2), "trained by the engine single, this run has deepspeed"),
+])  # fmt: skip
+def test_what_cannot_go_on_elsewhere_is_refused_by_name(
+    tmp_path: Path, before: dict[str, object], after: dict[str, object], says: str
+) -> None:
+    output_dir.record(tmp_path, trajectory=before, status="running")
+    add_checkpoint(tmp_path, 5)
+    with pytest.raises(CheckpointError, match=says):
+        decide(tmp_path, trajectory=after)

@@ -9,7 +9,8 @@ import pytest
 
 from axo.errors import TrainingError
 from axo.plan.plan import Cadence
-from axo.train.checkpoint import MANIFEST, prune
+from axo.train.checkpoint import prune
+from axo.train.manifest import MANIFEST
 from axo.train.events import Best, Progress, StepEnd, StepMetrics
 from axo.train.hooks.early_stopping import EarlyStopping
 from axo.train.hooks.saving import SavingHook
