@@ -42,8 +42,9 @@ def prepare(
     none of a row that stands before it, nor of one that `apart_from` was made of.
 
     `tokenizer` is a fast transformers tokenizer whose chat_template is the recipe's. Processes that prepare the same
-    content at the same time do the work once. With `only_open` a store that is not there is a DataError. DataError and RecipeError as data/source.py, data/formats, data/templates
-    and data/build.py say; nothing is left under `root` then.
+    content at the same time do the work once. With `only_open` a store that is not there is a DataError. DataError and
+    RecipeError as data/source.py, data/formats, data/templates and data/build.py say; nothing is left under `root`
+    then.
     """
     began = time.perf_counter()
     make_folder(root)

@@ -79,11 +79,13 @@ class FSDP:
         return group.gather(values, device=self.device)
 
     def accumulate(self, micro_batches: Sequence[Batch], *, divisor: float) -> list[float]:
-        """Gradients are reduced behind the last micro-batch alone; until then they lie whole on each rank."""
+        """Between the groups of HSDP gradients are added up behind the last micro-batch alone."""
         root = self._root
         total = step.no_loss(micro_batches, self.device)
         for index, batch in enumerate(micro_batches):
-            root.set_requires_gradient_sync(index == len(micro_batches) - 1)
+            last = index == len(micro_batches) - 1
+            root.set_requires_gradient_sync(last or self._settings.reduce_each)
+            root.set_requires_all_reduce(last)
             total += step.backward(
                 self._objective,
                 batch,

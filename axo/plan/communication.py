@@ -76,6 +76,7 @@ def fsdp_step(
     shard: int,
     replicate: int = 1,
     reshard_after_forward: bool = True,
+    reduce_each: bool = True,
     micro_batches: int = 1,
     norm_itemsize: int = 4,
 ) -> list[Collective]:
@@ -83,15 +84,15 @@ def fsdp_step(
     the end of its backward pass.
 
     Each micro-batch gathers a unit for its forward pass and, where it was given back, for its backward pass. Gradients
-    stay whole until the last micro-batch and are then reduced once; with `replicate` groups the parts are summed up
-    between these too (HSDP). Each weight is split along its first dimension into `shard` parts of equally many rows,
-    the last ones filled up. The norm of all gradients takes one number for each trained weight."""
+    are reduced behind each micro-batch, or with `reduce_each` false once behind the last one; with `replicate` groups
+    the parts are then summed up between these once (HSDP). Each weight is split along its first dimension into `shard`
+    parts of equally many rows, the last ones filled up. The norm of all gradients takes one number for each trained weight."""
     found: list[Collective] = []
     for unit, passes in (*((unit, 2 if reshard_after_forward else 1) for unit in units), (root, 1)):
         gathered = sum(_padded(one, shard) * one.itemsize for one in unit)
         reduced = sum(_padded(one, shard) * one.gradient_itemsize for one in unit)
         found.append(Collective("all-gather", shard, gathered, micro_batches * passes))
-        found.append(Collective("reduce-scatter", shard, reduced))
+        found.append(Collective("reduce-scatter", shard, reduced, micro_batches if reduce_each else 1))
         if replicate > 1:
             found.append(Collective("all-reduce", replicate, reduced // shard))
     trained = sum(one.gradient_itemsize > 0 for unit in (*units, root) for one in unit)

@@ -44,6 +44,7 @@ def plan_fsdp(
         min_num_params=_units(config, decisions),
         param_dtype=param_dtype,
         reduce_dtype=reduce_dtype,
+        reduce_each=_reduces_each(recipe, decisions),
         offload=_offload(config, engine, decisions),
         pin_memory=config.cpu_offload_pin_memory is not False,
         one_reader=_one_reader(recipe, config, quantised, decisions),
@@ -96,6 +97,17 @@ def _units(config: FSDPConfig, decisions: list[Decision]) -> int | None:
     decisions.append(decision(key, asked, effective, f"{why}; embeddings, last norm and output head are one more"))
     decisions.extend(_passed_over(config, "min_num_params", why="it is for auto_wrap_policy: SIZE_BASED_WRAP"))
     return None
+
+
+def _reduces_each(recipe: Recipe, decisions: list[Decision]) -> bool:
+    """Whole gradients of a whole model would take the memory that splitting it saves; those of an adapter are small."""
+    asked = recipe.batch.gradient_accumulation_steps
+    each = recipe.adapters.adapter is None
+    if (asked or 1) > 1:
+        when = "behind every micro-batch" if each else "once a step"
+        why = "each worker keeps its part of them alone" if each else "those of an adapter are small"
+        decisions.append(decision("gradient_accumulation_steps", asked, f"gradients are reduced {when}", why))
+    return each
 
 
 def _passed_over(config: FSDPConfig, key: str, *, why: str) -> Iterator[Decision]:

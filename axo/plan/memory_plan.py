@@ -81,7 +81,7 @@ def split_of(plan: Plan) -> Split:
             gathered="layers" if settings.reshard_after_forward else "all",
             gathered_bytes=None if settings.param_dtype is None else BYTES[settings.param_dtype],
             on_cpu=everything if settings.offload else frozenset[Part](),
-            sums_whole=plan.batch.gradient_accumulation_steps > 1,
+            sums_whole=plan.batch.gradient_accumulation_steps > 1 and not settings.reduce_each,
             gradient_bytes=None if summed is None else BYTES[summed],
         )
     if engine.deepspeed is not None:
@@ -155,7 +155,8 @@ def _others(recipe: Recipe, plan: Plan, tensors: tuple[Tensor, ...], mine: Held,
         return
     workers = MANY if workers == 1 else workers
     splits = dict(strategies(workers))
-    splits["fsdp"] = replace(splits["fsdp"], sums_whole=plan.batch.gradient_accumulation_steps > 1)
+    summed = plan.batch.gradient_accumulation_steps > 1 and recipe.adapters.adapter is not None
+    splits["fsdp"] = replace(splits["fsdp"], sums_whole=summed)
     totals = {
         name: held(_under_deepspeed(tensors, plan) if name.startswith("zero") else tensors, split, optimizer=optimizer)
         for name, split in splits.items()

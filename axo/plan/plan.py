@@ -60,6 +60,9 @@ class FSDPPlan(_Part):
     """Number format that parameters are gathered and computed in; None: as stored."""
     reduce_dtype: DType | None = None
     """Number format that gradients are reduced in; None: as computed."""
+    reduce_each: bool = True
+    """Gradients are reduced behind every micro-batch, so that a rank keeps its part of them alone; else once a step,
+    and until then each rank holds whole ones."""
     offload: bool = False
     """Parameters, gradients and optimizer state lie in CPU memory, and are updated there."""
     pin_memory: bool = True

@@ -62,6 +62,7 @@ def step_of(plan: Plan, tensors: Sequence[Tensor]) -> list[Collective]:
         shard=settings.shard,
         replicate=settings.replicate,
         reshard_after_forward=settings.reshard_after_forward,
+        reduce_each=settings.reduce_each,
         micro_batches=micro_batches,
         norm_itemsize=max((one.weight_bytes for one in tensors if one.trained), default=0),
     )

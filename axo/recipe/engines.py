@@ -31,8 +31,8 @@ class EngineSection(Section):
     max_restarts: Annotated[NonNegativeInt, Ours()] = 0
     """How often all workers are started again, from the last checkpoint, after one of them died."""
     hang_timeout: Annotated[PositiveInt | None, Ours()] = None
-    """Seconds after which a rank that does not finish its step is named with its Python stack, and the run ends or, with
-    max_restarts, starts again; unset: only ddp_timeout, which names nobody."""
+    """Seconds after which a rank that does not finish its step is named with its Python stack, and the run ends or,
+    with max_restarts, starts again; unset: only ddp_timeout, which names nobody."""
 
     ddp: Annotated[bool | None, NoEffect("several devices always train together")] = None
     """Every device holds the whole model and trains on a share of each step; gradients are averaged."""

@@ -62,6 +62,7 @@ def fault(
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_named_and_all_go_on_to_the_losses_of_an_undisturbed_run(runs: Runs) -> None:
     """Killed in step 6, after the checkpoint of step 4; one worker in this process is the run without disturbance."""
     undisturbed = runs.metrics(runs.train("undisturbed", save_steps=2))
@@ -109,7 +110,10 @@ def test_a_bug_on_one_rank_is_shown_with_its_traceback_and_not_that_of_the_other
 
 HANGS = {
     "in Python, between collectives": ("forward and backward", "while True: time.sleep(0.01)"),
-    "in C code that holds the GIL": ("forward and backward", "import ctypes\nwhile True: ctypes.PyDLL(None).sleep(1000)"),
+    "in C code that holds the GIL": (
+        "forward and backward",
+        "import ctypes\nwhile True: ctypes.PyDLL(None).sleep(1000)",
+    ),
     "before the first collective of the step": ("batches", "while True: time.sleep(0.01)"),
     "after the step before": ("after the step", "while True: time.sleep(0.01)"),
     "stopped by a signal": ("forward and backward", "os.kill(os.getpid(), signal.SIGSTOP)"),

@@ -111,6 +111,7 @@ def make(engine: type[Engine], **settings: Any) -> Engine:
 
 DDP_CASES = list(product((8, 64, 1024), (False, True), (1, 2)))
 FSDP_CASES = list(product(((8, 1), (64, 1), (64, 8), (1024, 1), (1024, 128)), (False, True), (True, False), (1, 2)))
+"""Ranks and groups, LoRA, resharding, micro-batches. LoRA reduces gradients once a step, the others in each."""
 QUICK = {
     (8, False, 2), (1024, True, 2),
     ((8, 1), False, True, 1), ((8, 1), False, False, 2), ((64, 1), True, True, 2), ((64, 8), False, True, 2),
@@ -134,19 +135,20 @@ def test_ddp_reduces_every_gradient_once_a_step(ranks: int, lora: bool, micro_ba
 
 
 @pytest.mark.parametrize(("world_of", "lora", "reshard", "micro_batches"), cases(FSDP_CASES))
-def test_fsdp_gathers_units_in_each_micro_batch_and_reduces_once_a_step(
+def test_fsdp_gathers_units_and_reduces_gradients_as_derived(
     world_of: tuple[int, int], lora: bool, reshard: bool, micro_batches: int
 ) -> None:
     ranks, replicate = world_of
     objective = make_objective(lora=lora)
     layers, root = weights_of(objective)
     shard = ranks // replicate
-    settings = FSDPPlan(shard=shard, replicate=replicate, reshard_after_forward=reshard)
+    settings = FSDPPlan(shard=shard, replicate=replicate, reshard_after_forward=reshard, reduce_each=not lora)
     with world(ranks):
         found = last_step(make(FSDP, settings=settings), objective, ranks=ranks, micro_batches=micro_batches)
     expected = fsdp_step(
-        layers, root, shard=shard, replicate=replicate, reshard_after_forward=reshard, micro_batches=micro_batches
-    )
+        layers, root, shard=shard, replicate=replicate, reshard_after_forward=reshard, reduce_each=not lora,
+        micro_batches=micro_batches,
+    )  # fmt: skip
     assert found == counter_of([*expected, *loop_step(ranks=ranks)])
 
 
@@ -175,7 +177,7 @@ def test_a_step_of_fsdp_worked_out_by_hand() -> None:
     """A layer of 10 x 3 and a root of 4 numbers in fp32 on 8 ranks: rows are filled up to 16 x 3 = 48 and to 8 numbers,
     192 and 32 bytes. Two micro-batches gather the layer 4 times and the root twice; both gradients are reduced once and
     two norms are added up. A rank sends 7/8 of what is gathered and scattered, twice as much of what is reduced."""
-    step = fsdp_step([[Weight((10, 3), 4, 4)]], [Weight((4,), 4, 4)], shard=8, micro_batches=2)
+    step = fsdp_step([[Weight((10, 3), 4, 4)]], [Weight((4,), 4, 4)], shard=8, micro_batches=2, reduce_each=False)
     assert step == [
         Collective("all-gather", 8, 192, 4),
         Collective("reduce-scatter", 8, 192),

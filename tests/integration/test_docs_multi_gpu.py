@@ -181,5 +181,8 @@ def cell(technique: str, strategy: str, *, folder: Path) -> str:
 
 
 def test_the_table_of_what_combines_is_what_axo_decides(tmp_path: Path) -> None:
-    expected = [[technique, *(cell(technique, strategy, folder=tmp_path) for strategy in STRATEGIES)] for technique in TECHNIQUES]
+    expected = [
+        [technique, *(cell(technique, strategy, folder=tmp_path) for strategy in STRATEGIES)]
+        for technique in TECHNIQUES
+    ]
     assert table("technique | DDP | FSDP") == expected

@@ -90,10 +90,14 @@ def test_fsdp_says_what_is_gathered_and_what_lies_in_cpu_memory(planned: Any) ->
     ]
 
 
-def test_fsdp_sums_gradients_whole_while_it_accumulates(planned: Any) -> None:
+@pytest.mark.parametrize(("reduce_each", "gradients"), [(True, 214_336), (False, 428_672)])
+def test_fsdp_sums_gradients_whole_while_it_accumulates_where_they_are_reduced_once(
+    planned: Any, reduce_each: bool, gradients: int
+) -> None:
     recipe, plan, facts = planned(gpus=2, bf16=True, gradient_accumulation_steps=4)
-    plan = plan.model_copy(update={"engine": plan.engine.model_copy(update={"fsdp": FSDPPlan(shard=2)})})
-    assert f"weights {kib(214_336)}, gradients {kib(428_672)}, " in said(recipe, plan, facts)[0]
+    settings = FSDPPlan(shard=2, reduce_each=reduce_each)
+    plan = plan.model_copy(update={"engine": plan.engine.model_copy(update={"fsdp": settings})})
+    assert f"weights {kib(214_336)}, gradients {kib(gradients)}, " in said(recipe, plan, facts)[0]
 
 
 def test_deepspeed_keeps_float32_weights_beside_its_state(planned: Any) -> None:

@@ -41,9 +41,10 @@ def test_ddp_sends_each_gradient_twice_but_for_its_own_part() -> None:
 
 
 def test_fsdp_gathers_layers_twice_in_each_of_two_micro_batches() -> None:
-    """All first dimensions come out even on 4 workers; 3 layers of 9 tensors, embeddings, norm and head: 30 norms."""
+    """All first dimensions come out even on 4 workers; 3 layers of 9 tensors, embeddings, norm and head: 30 norms.
+    Gradients of all weights are reduced behind both micro-batches."""
     gathered = 3 / 4 * 4 * (2 * 2 * 3 * LAYER + 2 * ENDS)
-    reduced = 3 / 4 * 4 * (3 * LAYER + ENDS)
+    reduced = 2 * 3 / 4 * 4 * (3 * LAYER + ENDS)
     norms = 2 * 3 / 4 * 4 * 30
     (line,) = lines_of(world_size=4, dp_shard_size=4, gradient_accumulation_steps=2)
     assert line == (

@@ -189,6 +189,8 @@ NUMBERS: dict[str, tuple[list[float], list[float]]] = {
     "world_size": ([8], [0]),
     "local_rank": ([0, -1], [0.5]),
     "ddp_timeout": ([1800, 3600], [0, -1]),
+    "max_restarts": ([0, 3], [-1, 0.5]),
+    "hang_timeout": ([1, 600], [0, -1]),
     "ddp_bucket_cap_mb": ([25], [-1]),
     "fsdp_version": ([1, 2], [0, 3]),
     "fsdp_config.fsdp_version": ([1, 2], [0, 3]),
@@ -424,7 +426,6 @@ def test_other_old_keys_of_fsdp_are_refused_with_what_to_do(key: str, hint: str)
         ("accelerator_config", {"split_batches": False, "dispatch_batches": False, "even_batches": True}),
         ("dataloader_drop_last", False),
         ("device_map", "auto"),
-        ("ddp_find_unused_parameters", False),
         ("num_dataset_shards_to_save", 4),
     ],
 )

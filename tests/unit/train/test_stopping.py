@@ -10,11 +10,11 @@ import pytest
 from axo.errors import TrainingError
 from axo.plan.plan import Cadence
 from axo.train.checkpoint import prune
-from axo.train.manifest import MANIFEST
 from axo.train.events import Best, Progress, StepEnd, StepMetrics
 from axo.train.hooks.early_stopping import EarlyStopping
 from axo.train.hooks.saving import SavingHook
 from axo.train.hooks.watchdog import Watchdog
+from axo.train.manifest import MANIFEST
 
 
 def step_end(progress: Progress, *, loss: float = 1.0, last: bool = False, **evaluation: float) -> StepEnd:
