@@ -69,23 +69,14 @@ def submit(script: str) -> str:
 
 
 _WATCHED = """\
-# SLURM signals this script shortly before the time is over or the job is preempted. The signal is passed on: axo
-# finishes its step, saves a checkpoint and ends with 75.
-signals=0
-trap 'signals=$((signals + 1)); kill -TERM "$step" 2>/dev/null' TERM
-
-COMMAND &
-step=$!
-before=-1
-while [ "$before" -ne "$signals" ]; do  # a signal ends the wait, not the step
-  before=$signals
-  wait "$step"
-  code=$?
-done
+# SLURM signals the step and not this script, shortly before the time is over or the job is preempted: axo then finishes
+# its training step, saves a checkpoint and ends with 75.
+COMMAND
+code=$?
 AFTERexit "$code"
 """
 _REQUEUE = """\
-if [ "$code" -eq 75 ] && [ "$signals" -gt 0 ]; then
+if [ "$code" -eq 75 ]; then
   echo "saved; the job goes on from there when it is started again" >&2
   scontrol requeue "$SLURM_JOB_ID"
 fi
@@ -108,7 +99,9 @@ def _options(job: SlurmJob) -> Iterator[str]:
     }
     yield from (f"{option}={_word(option, value)}" for option, value in words.items() if value is not None)
     yield "open-mode=append"  # a job that is started again goes on in the same file
-    yield f"signal=B:TERM@{job.grace_seconds}"
+    # Without B: it goes to axo on every node. srun itself must not get it: it would kill the step
+    # (src/srun/libsrun/srun_job.c: "forcing job termination").
+    yield f"signal=TERM@{job.grace_seconds}"
     yield "requeue" if job.requeue else "no-requeue"
 
 

@@ -86,7 +86,8 @@ def fsdp_step(
     Each micro-batch gathers a unit for its forward pass and, where it was given back, for its backward pass. Gradients
     are reduced behind each micro-batch, or with `reduce_each` false once behind the last one; with `replicate` groups
     the parts are then summed up between these once (HSDP). Each weight is split along its first dimension into `shard`
-    parts of equally many rows, the last ones filled up. The norm of all gradients takes one number for each trained weight."""
+    parts of equally many rows, the last ones filled up. The norm of all gradients takes one number for each trained
+    weight."""
     found: list[Collective] = []
     for unit, passes in (*((unit, 2 if reshard_after_forward else 1) for unit in units), (root, 1)):
         gathered = sum(_padded(one, shard) * one.itemsize for one in unit)

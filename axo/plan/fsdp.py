@@ -106,7 +106,7 @@ def _reduces_each(recipe: Recipe, decisions: list[Decision]) -> bool:
     if (asked or 1) > 1:
         when = "behind every micro-batch" if each else "once a step"
         why = "each worker keeps its part of them alone" if each else "those of an adapter are small"
-        decisions.append(decision("gradient_accumulation_steps", asked, f"gradients are reduced {when}", why))
+        decisions.append(decision("gradient_accumulation_steps", asked, f"{asked}, gradients reduced {when}", why))
     return each
 
 

@@ -65,6 +65,9 @@ PREFIXES: Mapping[str, str] = {"fsdp_config": "fsdp_"}
 UNPREFIXED = frozenset({"fsdp_version"})
 """Keys inside that begin with the prefix by their own name."""
 
+LEFT_OUT_WHERE_OFF = frozenset({"deepspeed"})
+"""Keys that are no switches, and that recipes switch off all the same."""
+
 FSDP_WORDS: Mapping[str, Mapping[str, Any]] = {
     "full_shard": {"reshard_after_forward": True},
     "shard_grad_op": {"reshard_after_forward": False},

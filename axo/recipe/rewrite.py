@@ -177,6 +177,8 @@ class _Rewriting:
 
 def _asks_for_nothing(section: type[Section], key: str, value: Any) -> bool:
     info = section.model_fields.get(key)
+    if key in renamed.LEFT_OUT_WHERE_OFF:
+        return is_off(value)
     not_yet = None if info is None else mark(info, NotYet)
     if info is None or not_yet is None:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 from axo.adapters.base import Adapter
 from axo.adapters.full import Full
 from axo.engines.base import Engine
-from axo.engines.shards import FOLDER
 from axo.errors import Stopped, TrainingError
 from axo.log import LOG
 from axo.model.kernels import apply_adapter_kernels, apply_kernels
@@ -29,21 +27,15 @@ from axo.optim.schedules import make_schedule
 from axo.plan.plan import Plan
 from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.recipe.tokenizer import SpecialTokens
-from axo.registry.tables import ADAPTERS, TRACKERS
-from axo.train import output_dir
+from axo.registry.tables import ADAPTERS
 from axo.train.batches import batch_maker, make_evaluate
 from axo.train.build import check_sharded, describe_trained, make_engine, make_objective
 from axo.train.checkpoint import Checkpoints
-from axo.train.events import Hook, Progress
+from axo.train.events import Progress
 from axo.train.feed import PreparedFeed, StreamFeed
+from axo.train.finish import finish, take_best
 from axo.train.hang import Mark
-from axo.train.hooks.console import Console
-from axo.train.hooks.early_stopping import EarlyStopping
-from axo.train.hooks.evaluation import EvaluationHook
-from axo.train.hooks.metrics_file import MetricsFile
-from axo.train.hooks.saving import SavingHook
-from axo.train.hooks.tracking import TrackingHook
-from axo.train.hooks.watchdog import Watchdog
+from axo.train.hooks.choose import choose_hooks
 from axo.train.job import Job
 from axo.train.links import check_links
 from axo.train.loop import Loop
@@ -53,7 +45,6 @@ from axo.train.preflight import Preflight
 from axo.train.scored import open_evaluation
 from axo.train.stop import StopFlag
 from axo.train.streaming import RunData, open_stream
-from axo.train.together import together
 from axo.train.writer import ModelWriter
 
 ALONE = Place()
@@ -92,8 +83,8 @@ def run(job: Job, place: Place = ALONE) -> None:
             raise data.feed.fault
         if not finished:
             raise Stopped(f"stopped after step {progress.step}; the same command goes on from there")
-        _take_best(checkpoints, progress, plan)
-        _finish(Path(recipe.run.output_dir), job, engine, writer)
+        take_best(checkpoints, progress, plan)
+        finish(Path(recipe.run.output_dir), writer, trajectory=job.trajectory)
         engine.close()
 
 
@@ -178,73 +169,17 @@ def _train(
         set_names=data.names,
         mark=mark,
     )
-    hooks = _hooks(job, recipe, engine, data, checkpoints, progress, pad_token_id=tokenizer.pad_token_id)
+    score = None
+    if data.scored is not None:
+        score = make_evaluate(data.scored, job.plan, engine=engine, pad_token_id=tokenizer.pad_token_id)
+    hooks = choose_hooks(
+        job.plan, score=score, checkpoints=checkpoints, tracking=recipe.tracking, recipe=job.recipe, step=progress.step
+    )
     try:
         return loop.train(progress, hooks)
     finally:
         for hook in hooks:
             hook.close()
-
-
-def _hooks(
-    job: Job,
-    recipe: Recipe,
-    engine: Engine,
-    data: RunData,
-    checkpoints: Checkpoints,
-    progress: Progress,
-    *,
-    pad_token_id: int,
-) -> list[Hook]:
-    """Evaluation first, so that its results stand on the step's line; saving last, so that the line is there."""
-    steps = job.plan.steps
-    assert steps is not None
-    hooks: list[Hook] = []
-    if steps.evaluate is not None and data.scored is not None:
-        score = make_evaluate(data.scored, job.plan, engine=engine, pad_token_id=pad_token_id)
-        hooks.append(EvaluationHook(score, when=steps.evaluate))
-    hooks.extend(_stopping(job.plan))
-    if engine.layout.rank == 0:
-        folder = Path(recipe.run.output_dir)
-        hooks.append(MetricsFile(folder / output_dir.METRICS, step=progress.step))
-        hooks.append(Console(total_steps=steps.total_steps, logging_steps=steps.logging_steps))
-        hooks.extend(_trackers(job, recipe, folder, step=progress.step, logging_steps=steps.logging_steps))
-    hooks.append(SavingHook(checkpoints, when=steps.save))
-    return hooks
-
-
-def _stopping(plan: Plan) -> list[Hook]:
-    """What may end a run before its last step: on all ranks, behind the evaluation."""
-    asked, hooks = plan.stopping, list[Hook]()
-    if asked.metric is not None and plan.steps is not None:
-        saves = plan.steps.save if asked.take_best else None
-        hooks.append(EarlyStopping(asked.metric, asked.greater_is_better, asked.patience, saves))
-    if asked.watchdog_threshold is not None:
-        hooks.append(Watchdog(threshold=asked.watchdog_threshold, patience=asked.watchdog_patience))
-    return hooks
-
-
-def _take_best(checkpoints: Checkpoints, progress: Progress, plan: Plan) -> None:
-    """The weights that the run ends with, where they are not the last ones."""
-    best = progress.saved_best
-    if not plan.stopping.take_best or best is None or best.step == progress.step:
-        return
-    LOG.info(
-        "the best %s, %.6g, was that of step %d: the run ends with its weights", best.metric, best.value, best.step
-    )
-    checkpoints.take_weights(best.step)
-
-
-def _trackers(job: Job, recipe: Recipe, folder: Path, *, step: int, logging_steps: int) -> list[Hook]:
-    hooks: list[Hook] = []
-    for name in job.plan.trackers:
-        try:
-            tracker = TRACKERS.load(name)(recipe.tracking, output_dir=folder, recipe=job.recipe, step=step)
-        except Exception as error:  # a foreign library may raise anything; training must go on
-            LOG.warning("%s cannot be used and is switched off: %s", name, error)
-            continue
-        hooks.append(TrackingHook(tracker, logging_steps=logging_steps))
-    return hooks
 
 
 def _open(job: Job, recipe: Recipe, *, engine: Engine, pad_token_id: int) -> RunData:
@@ -306,35 +241,3 @@ def _set_up(plan: Plan, *, seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def _finish(folder: Path, job: Job, engine: Engine, writer: ModelWriter) -> None:
-    """Write the trained adapter or model beside the run's files, then mark the run as finished. All ranks call it."""
-    draft = folder / ".final.writing"
-
-    def begin() -> None:
-        if engine.layout.rank == 0:
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir()
-
-    def end() -> None:
-        if engine.layout.rank == 0:
-            _take_place(draft, folder)
-            output_dir.record(folder, trajectory=job.trajectory, status="finished")
-
-    together(engine, begin, target=folder)
-    writer.write_final(draft)
-    together(engine, end, target=folder)
-    if engine.layout.rank == 0:
-        LOG.info("saved %s", folder)
-        if (folder / FOLDER).exists():
-            LOG.info("the weights lie in shards; `axo consolidate %s` makes a model of them", folder)
-
-
-def _take_place(draft: Path, folder: Path) -> None:
-    """Move what was written beside the run's files."""
-    for path in draft.iterdir():
-        if path.is_dir():
-            shutil.rmtree(folder / path.name, ignore_errors=True)
-        path.replace(folder / path.name)
-    draft.rmdir()

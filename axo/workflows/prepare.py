@@ -107,9 +107,7 @@ def prepare_only(
         for doubt in dict.fromkeys(doubt for one in found if one is not None for doubt in one.doubts):
             LOG.warning("%s", doubt)
         return found
-    train, evaluation = _prepare_data(
-        recipe, root, tokenizer or tokenizer_of(recipe), show=show, only_open=only_open
-    )
+    train, evaluation = _prepare_data(recipe, root, tokenizer or tokenizer_of(recipe), show=show, only_open=only_open)
     if key is not None and train is not None and _recall_key(recipe, root) == key:
         remember(key, train, evaluation, root=root)
     return train, evaluation

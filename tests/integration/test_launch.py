@@ -215,18 +215,19 @@ def test_an_error_of_workers_under_torchrun_is_told_as_axos_own(runs: Runs) -> N
 
 SRUN = """\
 #!/bin/bash
-# The command once for each "node", all of them on this machine; the worst exit code, as srun has it.
+# The command once for each "node", all of them on this machine; the worst exit code, as srun has it. On a signal of its
+# own srun kills the step; SLURM signals the tasks, whose numbers stand in a file.
 while [[ "$1" == --* ]]; do [[ "$1" == --nodes=* ]] && nodes=${1#--nodes=}; shift; done
 for ((node = 0; node < nodes; node++)); do
   SLURM_STEP_ID=0 SLURM_JOB_NUM_NODES=$nodes SLURM_NODEID=$node SLURM_JOB_NODELIST=localhost \\
     SLURM_STEP_NUM_TASKS=$nodes "$@" >"node$node.log" 2>&1 &
   pids+=($!)
 done
-signals=0 before=-1 worst=0
-trap 'signals=$((signals + 1)); kill -TERM "${pids[@]}"' TERM
+echo "${pids[@]}" > tasks.txt
+worst=0
+trap 'kill -KILL "${pids[@]}"; exit 137' TERM
 for pid in "${pids[@]}"; do
-  before=-1
-  while [ "$before" -ne "$signals" ]; do before=$signals; wait "$pid"; code=$?; done
+  wait "$pid"; code=$?
   ((code > worst)) && worst=$code
 done
 exit "$worst"
@@ -249,7 +250,8 @@ def test_a_slurm_job_trains_on_two_nodes_and_is_queued_again_when_it_is_stopped(
     job = write_job(runs, "long", environment, **LONG)
     run = subprocess.Popen(["bash", job], cwd=runs.folder, env=environment)
     wait_for(lambda: runs.steps(runs.folder / "long") >= 3 or run.poll() is not None, what="3 steps")
-    run.send_signal(signal.SIGTERM)
+    for pid in (runs.folder / "tasks.txt").read_text().split():
+        os.kill(int(pid), signal.SIGTERM)
     assert run.wait(timeout=240) == 75
     assert (runs.folder / "scontrol.log").read_text() == "requeue 4711\n"
     assert len(list((runs.folder / "long").glob("checkpoint-*"))) == 1

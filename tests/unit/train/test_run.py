@@ -16,6 +16,7 @@ from axo.recipe.read import read_recipe
 from axo.recipe.recipe import Recipe
 from axo.train import worker
 from axo.train.job import Job
+from axo.train.place import Place
 from axo.train.run import build, run
 from axo.workflows import train as train_workflow
 from axo.workflows.prepare import prepare_run
@@ -159,7 +160,8 @@ OUT_OF_MEMORY = [
 def test_running_out_of_memory_names_the_plans_numbers(
     make_job: Any, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
-    def full(job: Job) -> None:
+    def full(job: Job, place: Place) -> None:
+        del place
         raise error
 
     monkeypatch.setattr(worker, "run", full)
