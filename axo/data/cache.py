@@ -13,6 +13,7 @@ from typing import Any
 import xxhash
 
 from axo.data.content import readable
+from axo.log import LOG
 
 FORMAT_VERSION = 2
 """Raised whenever axo itself makes other samples of the same rows."""
@@ -81,7 +82,13 @@ def only_one(lock: Path) -> Iterator[None]:
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # such as Lustre mounted without -o flock
+            LOG.warning(
+                "%s lies on a file system without locks (%s): two runs at once would do the same work twice",
+                lock.parent, error.strerror,
+            )  # fmt: skip
         yield
 
 
@@ -93,7 +100,7 @@ def clear_leftovers(root: Path, *, ending: str) -> None:
         with (root / f"{folder.name.removesuffix(ending)}.lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError:  # held by somebody, or nobody can tell
                 continue
             shutil.rmtree(folder, ignore_errors=True)
 

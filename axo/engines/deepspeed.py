@@ -18,6 +18,7 @@ from transformers.integrations.deepspeed import HfDeepSpeedConfig
 from axo.engines import group, state, step
 from axo.engines.base import MakeOptimizer, Meet
 from axo.engines.zero_config import handed_config
+from axo.engines.zero_files import raising_behind
 from axo.engines.zero_import import import_deepspeed, without_shared_memory_kernels
 from axo.engines.zero_parts import in_parts, whole_weights
 from axo.errors import CheckpointError, TrainingError
@@ -116,10 +117,12 @@ class DeepSpeed:
 
     def save_state(self, folder: Path) -> list[Path]:
         """DeepSpeed's own files, which only as many ranks can read again."""
-        self._engine.save_checkpoint(str(folder), tag=_TAG, exclude_frozen_parameters=True)
+        with raising_behind(self._engine):
+            self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False, exclude_frozen_parameters=True)
         if self.layout.rank == 0:
             facts = {"world_size": self.layout.world_size, "stage": self._stage}
             (folder / _FACTS).write_text(json.dumps(facts))
+            (folder / "latest").write_text(_TAG)  # where DeepSpeed's own tools look
         return [path for path in folder.rglob("*") if path.is_file() and self._wrote(path.name)]
 
     def _wrote(self, name: str) -> bool:

@@ -23,6 +23,7 @@ from axo.errors import (
 Kind = Literal["done", "stopped", "cut", "lost", "bug", "error", "killed"]
 LOST_CONNECTION = (
     "connection closed by peer", "connection reset by peer", "connection refused", "broken pipe", "timed out",
+    "timeout caused pair closure",
     "gloo", "nccl", "distbackenderror", "distnetworkerror", "diststoreerror", "distributed store",
 )  # fmt: skip
 """Words in what torch.distributed raises where another rank is gone: `[.../gloo/transport/tcp/pair.cc:538] Connection

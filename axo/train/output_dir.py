@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from axo.errors import CheckpointError
+from axo.log import LOG
 from axo.train import checkpoint
 
 RUN = "run.json"
@@ -53,10 +54,15 @@ def locked(output_dir: Path) -> Iterator[None]:
     with _open_lock(output_dir) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise CheckpointError(
                 f"{output_dir} is in use by another axo run", "wait for it, stop it, or choose another output_dir"
             ) from error
+        except OSError as error:  # such as Lustre mounted without -o flock
+            LOG.warning(
+                "%s lies on a file system without locks (%s): nothing keeps a second run out of it",
+                output_dir, error.strerror,
+            )  # fmt: skip
         yield
 
 

@@ -168,15 +168,22 @@ def test_a_signal_at_one_process_ends_all_after_one_checkpoint(runs: Runs, whom:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_disk_that_is_full_for_one_rank_leaves_the_last_good_checkpoint(runs: Runs, rank: int) -> None:
-    """A limit on the size of files fails writes as a full disk does; rank 1 writes only its random state."""
+@pytest.mark.parametrize("engine", ["ddp", "fsdp", "deepspeed"])
+def test_a_disk_that_is_full_for_one_rank_leaves_the_last_good_checkpoint(runs: Runs, engine: str, rank: int) -> None:
+    """A limit on the size of files fails writes as a full disk does; under ddp rank 1 writes only its random state."""
+    if engine == "deepspeed":
+        pytest.importorskip("deepspeed")
+    keys = {**TWO, **{"fsdp": {"dp_shard_size": 2}, "deepspeed": {"deepspeed": ZERO_2}}.get(engine, {})}
     code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (900, resource.RLIM_INFINITY))"
-    run = runs.start("run", first=fault(runs, code=code, rank=rank, step=6), **TWO)
+    run = runs.start("run", first=fault(runs, code=code, rank=rank, step=6), **keys)
     assert run.wait() == 5, run.output()
     assert "could not be written" in run.output() and "Traceback" not in run.output()
-    again = runs.start("run", **TWO)
+    again = runs.start("run", **keys)
     assert again.wait() == 0, again.output()
     assert f"going on from {runs.folder / 'run' / 'checkpoint-4'}" in again.output()
+
+
+ZERO_2 = {"zero_optimization": {"stage": 2}}
 
 
 @pytest.mark.slow

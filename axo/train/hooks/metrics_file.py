@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from axo.train.events import StepEnd
+from axo.train.together import disk_must_take
 
 
 class MetricsFile:
-    """Appends a line a step; evaluation results of a step stand on its line as eval_*."""
+    """Appends a line a step; evaluation results of a step stand on its line as eval_*. CheckpointError where the disk
+    takes no more."""
 
     def __init__(self, path: Path, *, step: int) -> None:
-        cut_back(path, step=step)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._path = path
+        with disk_must_take(path):
+            cut_back(path, step=step)
+            self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def after_step(self, end: StepEnd) -> None:
-        self._file.write(json.dumps({**end.metrics.values(), **end.evaluation}) + "\n")
+        with disk_must_take(self._path):
+            self._file.write(json.dumps({**end.metrics.values(), **end.evaluation}) + "\n")
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # what the disk did not take was told before
+            self._file.close()
 
 
 def cut_back(path: Path, *, step: int) -> None:
