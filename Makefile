@@ -53,6 +53,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/encode.py
 	$(BIN)/python benchmarks/prepare.py
 	$(BIN)/python benchmarks/warm.py
+	$(BIN)/python benchmarks/balance.py
 
 install: $(STAMP)
 
