@@ -16,6 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+ANOTHER_FAILED = "another rank failed"
+"""Begins what a rank raises because another one met a fault of the program: the other one's traceback is the news."""
+
 
 class AxoError(Exception):
     """What was found and expected (`message`) and what to do about it (`hint`)."""

@@ -19,10 +19,11 @@ def set_up(*, level: int = logging.INFO, rank: int = 0) -> None:
     LOG.setLevel(level if rank == 0 else logging.WARNING)
 
 
-_NOISY = ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree")
+_NOISY = ("bitsandbytes.backends.cpu.ops", "torchao", "torch.utils._pytree", "DeepSpeed")
 """Loggers that warn while transformers and peft import what is installed, of kernels for other machines."""
 for _name in _NOISY:  # when axo is imported, for workers and the quickstart import the rest before they run
-    logging.getLogger(_name).setLevel(logging.ERROR)
+    # Not by a level: DeepSpeed sets its own when it is imported.
+    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.ERROR)
 
 
 class _Formatter(logging.Formatter):

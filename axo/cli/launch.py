@@ -47,7 +47,8 @@ def slurm(
         str, typer.Option("--log", metavar="FILE", help="What the job prints; %x: name, %j: job.")
     ] = "%x-%j.out",
     grace: Annotated[
-        int, typer.Option("--grace", metavar="SECONDS", help="Save a checkpoint so long before the time is over.")
+        int,
+        typer.Option("--grace", metavar="SECONDS", min=1, help="Save a checkpoint so long before the time is over."),
     ] = 300,
     requeue: Annotated[
         bool, typer.Option("--requeue/--no-requeue", help="Queue the job again after it was stopped and saved.")

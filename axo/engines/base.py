@@ -14,8 +14,9 @@ from torch import nn
 from axo.types import Batch, Layout, Sums, Update
 
 MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
-Meet = Callable[[dist.Store, int, int], None]
-"""What is done with the store that all ranks share, this rank and the number of ranks, before the process group."""
+Meet = Callable[[dist.Store, int, int], dist.Store]
+"""What is done with the store that all ranks share, this rank and the number of ranks, before the process group; gives
+the store that the group is made with."""
 
 
 class Engine(Protocol):

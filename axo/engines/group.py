@@ -25,7 +25,7 @@ def join(device_type: str, *, timeout: timedelta, meet: Meet | None) -> tuple[to
         torch.cuda.set_device(device)
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     if meet is not None:
-        meet(store, rank, world_size)
+        store = meet(store, rank, world_size)
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"  # offloaded gradients lie in CPU memory
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
     assert dist.get_world_size() == world_size

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from axo.errors import (
+    ANOTHER_FAILED,
     AxoError,
     CheckpointError,
     DataError,
@@ -23,7 +24,7 @@ from axo.errors import (
 Kind = Literal["done", "stopped", "cut", "lost", "bug", "error", "killed"]
 LOST_CONNECTION = (
     "connection closed by peer", "connection reset by peer", "connection refused", "broken pipe", "timed out",
-    "timeout caused pair closure",
+    "timeout caused pair closure", ANOTHER_FAILED,
     "gloo", "nccl", "distbackenderror", "distnetworkerror", "diststoreerror", "distributed store",
 )  # fmt: skip
 """Words in what torch.distributed raises where another rank is gone: `[.../gloo/transport/tcp/pair.cc:538] Connection

@@ -59,10 +59,10 @@ def _run_workers(engine: EnginePlan, cluster: Cluster, folder: Path) -> None:
     from torch.distributed.elastic.multiprocessing import SignalException
 
     import axo.launch.agent  # noqa: F401 - brings the loggers that are silenced
-    from axo.launch.meeting import Meeting
+    from axo.launch.meeting import JOIN_SECONDS, Meeting
 
     _silence_elastic()
-    meeting = Meeting(cluster, workers=engine.workers_a_node)
+    meeting = Meeting(cluster, workers=engine.workers_a_node, join_seconds=max(JOIN_SECONDS, engine.timeout_seconds))
     with _signals() as hear:
         try:
             board = _open(meeting, cluster)

@@ -18,6 +18,10 @@ class Started:
     world_size: int
     local_rank: int
     workers_a_node: int
+    restarts: int = 0
+    """How often torchrun has started its workers again."""
+    elastic: bool = False
+    """torchrun's agent is above it, which takes every exit code but 0 for a death, and may start workers again."""
 
     @property
     def cluster(self) -> Cluster:
@@ -47,7 +51,9 @@ def find_started(environment: Mapping[str, str] | None = None) -> Started | None
         text = ", ".join(f"{name}={value}" for name, value in said.items())
         raise LaunchError(f"found {text} in the environment, expected whole numbers", "unset them, or use a launcher")
     rank, local_rank = int(said["RANK"]), int(said["LOCAL_RANK"])
-    return Started(rank, int(world_size), local_rank, _workers_a_node(environment, rank, local_rank, int(world_size)))
+    a_node = _workers_a_node(environment, rank, local_rank, int(world_size))
+    restarts = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return Started(rank, int(world_size), local_rank, a_node, restarts, elastic="TORCHELASTIC_RUN_ID" in environment)
 
 
 def _workers_a_node(environment: Mapping[str, str], rank: int, local_rank: int, world_size: int) -> int:

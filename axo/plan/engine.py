@@ -41,14 +41,14 @@ def plan_workers(recipe: Recipe, facts: Facts, decisions: list[Decision]) -> Eng
         num_nodes=cluster.num_nodes,
         threads=hardware.num_threads or max(1, hardware.cpu_count // a_node),
         timeout_seconds=recipe.engines.ddp_timeout,
-        **_watched(recipe, world_size, decisions),
+        **_watched(recipe, alone=name == "single", decisions=decisions),
     )
 
 
-def _watched(recipe: Recipe, world_size: int, decisions: list[Decision]) -> dict[str, Any]:
+def _watched(recipe: Recipe, *, alone: bool, decisions: list[Decision]) -> dict[str, Any]:
     """What the parent of the workers does for them; one worker runs in its process, and nobody watches it."""
     asked = {"max_restarts": recipe.engines.max_restarts, "hang_timeout": recipe.engines.hang_timeout}
-    if world_size == 1:
+    if alone:
         why = "one worker runs in the command's own process: the same command goes on after a death"
         decisions.extend(decision(key, value, "without effect", why) for key, value in asked.items() if value)
         return {}
@@ -65,7 +65,7 @@ def plan_engine(
     if engine.name == "ddp":
         settings["ddp"] = DDPPlan(find_unused_parameters=bool(recipe.engines.ddp_find_unused_parameters))
     elif engine.name == "fsdp":
-        settings["fsdp"] = plan_fsdp(recipe, facts, engine, precision, decisions)
+        settings["fsdp"] = plan_fsdp(recipe, facts, engine, precision, batch, decisions)
     elif engine.name == "deepspeed":
         settings["deepspeed"] = plan_deepspeed(recipe, facts, engine, precision, batch, decisions)
     return engine.model_copy(update=settings)

@@ -9,7 +9,7 @@ from axo.errors import RecipeError
 from axo.plan.facts import Facts
 from axo.plan.fsdp_refusals import refusals
 from axo.plan.fsdp_sizes import sizes
-from axo.plan.plan import Decision, DType, EnginePlan, FSDPPlan, PrecisionPlan, decision
+from axo.plan.plan import BatchPlan, Decision, DType, EnginePlan, FSDPPlan, PrecisionPlan, decision
 from axo.plan.quantization import asked_kind
 from axo.plan.stored_quantization import agreed_kind, stored_quantization
 from axo.recipe.adapter_rules import OF_BASE
@@ -22,8 +22,9 @@ _KEEPS = ("SHARD_GRAD_OP", 2, "HYBRID_SHARD_ZERO2", 5)
 
 
 def plan_fsdp(
-    recipe: Recipe, facts: Facts, engine: EnginePlan, precision: PrecisionPlan, decisions: list[Decision]
-) -> FSDPPlan:
+    recipe: Recipe, facts: Facts, engine: EnginePlan, precision: PrecisionPlan, batch: BatchPlan,
+    decisions: list[Decision],
+) -> FSDPPlan:  # fmt: skip
     """Settings of the engine; each decision is added to `decisions`.
 
     Raises RecipeError for sizes that do not give the number of workers, and for what cannot be split."""
@@ -44,7 +45,7 @@ def plan_fsdp(
         min_num_params=_units(config, decisions),
         param_dtype=param_dtype,
         reduce_dtype=reduce_dtype,
-        reduce_each=_reduces_each(recipe, decisions),
+        reduce_each=_reduces_each(recipe, batch, decisions),
         offload=_offload(config, engine, decisions),
         pin_memory=config.cpu_offload_pin_memory is not False,
         one_reader=_one_reader(recipe, config, quantised, decisions),
@@ -99,14 +100,16 @@ def _units(config: FSDPConfig, decisions: list[Decision]) -> int | None:
     return None
 
 
-def _reduces_each(recipe: Recipe, decisions: list[Decision]) -> bool:
+def _reduces_each(recipe: Recipe, batch: BatchPlan, decisions: list[Decision]) -> bool:
     """Whole gradients of a whole model would take the memory that splitting it saves; those of an adapter are small."""
-    asked = recipe.batch.gradient_accumulation_steps
-    each = recipe.adapters.adapter is None
-    if (asked or 1) > 1:
+    steps, each = batch.gradient_accumulation_steps, recipe.adapters.adapter is None
+    if steps > 1:
+        key, asked = "gradient_accumulation_steps", recipe.batch.gradient_accumulation_steps
+        said = next((one for one in decisions if one.key == key), None) or decision(key, asked, str(steps), "")
         when = "behind every micro-batch" if each else "once a step"
-        why = "each worker keeps its part of them alone" if each else "those of an adapter are small"
-        decisions.append(decision("gradient_accumulation_steps", asked, f"{asked}, gradients reduced {when}", why))
+        why = "each worker keeps its part of them alone" if each else "gradients of an adapter are small"
+        update = {"effective": f"{said.effective}, gradients reduced {when}", "why": f"{said.why}; {why}".lstrip("; ")}
+        decisions[:] = [*(one for one in decisions if one.key != key), said.model_copy(update=update)]
     return each
 
 

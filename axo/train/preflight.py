@@ -14,13 +14,16 @@ import torch
 import torch.distributed as dist
 
 from axo.errors import CheckpointError, LaunchError
+from axo.log import LOG
 from axo.train.agreement import SHOWN, Card, difference, facts
 from axo.train.checkpoint import clear_leftovers, newest
 from axo.train.job import Job
 from axo.train.place import Place
 
-MUTE_SECONDS = 60
-"""After so long without a word from a rank, counted from when the others have come, it is named."""
+TELL_SECONDS = 60
+"""After so long without a word from a rank it is named; many nodes that import from one file system may be slow."""
+MUTE_SECONDS = 600
+"""After so long the run ends for it."""
 SHARED_SECONDS = 15
 """How long a file that another node wrote may take to be seen: NFS keeps what it knows of a folder for some seconds."""
 VERIFY_SECONDS = 3600
@@ -40,13 +43,16 @@ class Preflight:
         self.resume = job.resume
         self.cards: list[Card] = []
 
-    def __call__(self, store: dist.Store, rank: int, world_size: int) -> None:
-        """Raises LaunchError, the same one on all ranks."""
-        store = dist.PrefixStore("axo/preflight", store)
+    def __call__(self, store: dist.Store, rank: int, world_size: int) -> dist.Store:
+        """A store of this start: torchrun keeps one for all of them, with what workers that died left in it. Raises
+        LaunchError, the same one on all ranks."""
+        own = dist.PrefixStore(f"axo/start-{self._place.restarts}", store)
+        cards = dist.PrefixStore("preflight", own)
         if rank == 0:
-            self._lead(store, world_size)
+            self._lead(cards, world_size)
         else:
-            self._follow(store, rank)
+            self._follow(cards, rank)
+        return own
 
     def _lead(self, store: dist.Store, world_size: int) -> None:
         output_dir = self._output_dir
@@ -55,20 +61,30 @@ class Preflight:
         try:
             first = Card(0, self._place.host, self._place.node, self._place.local_rank, self._device(), {})
             store.set("0", json.dumps({"facts": facts(self._job), "token": token.name, "card": asdict(first)}))
-            self.cards, mute = [first], []
-            deadline = time.monotonic() + self._mute_seconds
-            for rank in range(1, world_size):
-                answer = _wait(store, str(rank), deadline)
-                mute.append(rank) if answer is None else self.cards.append(Card(**answer))
+            self.cards, mute = [first], list(range(1, world_size))
+            mute = self._hear(store, mute, seconds=min(TELL_SECONDS, self._mute_seconds))
+            if mute and self._mute_seconds > TELL_SECONDS:
+                LOG.warning("%s; waiting", self._mute(mute, world_size, seconds=TELL_SECONDS)[0])
+                mute = self._hear(store, mute, seconds=self._mute_seconds - TELL_SECONDS)
+            self.cards.sort(key=lambda card: card.rank)
         finally:
             token.unlink(missing_ok=True)
-        fault = self._mute(mute, world_size) or difference(self.cards, output_dir)
+        silent = self._mute(mute, world_size, seconds=self._mute_seconds) if mute else None
+        fault = silent or difference(self.cards, output_dir)
         if fault is None and self._place.restarts:
             clear_leftovers(output_dir)
             self.resume = newest(output_dir) or self._job.resume
         resume = None if self.resume is None else str(self.resume)
         store.set("verdict", json.dumps({"fault": fault, "resume": resume}))
         _raise(fault)
+
+    def _hear(self, store: dist.Store, ranks: list[int], *, seconds: float) -> list[int]:
+        """Those of the ranks that said nothing; the cards of the others are kept."""
+        mute, deadline = list[int](), time.monotonic() + seconds
+        for rank in ranks:
+            answer = _wait(store, str(rank), deadline)
+            mute.append(rank) if answer is None else self.cards.append(Card(**answer))
+        return mute
 
     def _follow(self, store: dist.Store, rank: int) -> None:
         leader = _wait(store, "0", time.monotonic() + self._mute_seconds)
@@ -111,15 +127,14 @@ class Preflight:
     def _device(self) -> str:
         return torch.cuda.get_device_name() if self._job.plan.engine.device == "cuda" else platform.machine()
 
-    def _mute(self, mute: list[int], world_size: int) -> list[str] | None:
-        if not mute:
-            return None
+    def _mute(self, mute: list[int], world_size: int, *, seconds: float) -> list[str]:
+        """Message and hint."""
         a_node = max(1, world_size // max(1, self._job.plan.engine.num_nodes))
         hosts = {card.rank // a_node: card.host for card in self.cards} | dict(enumerate(self._place.hosts))
         named = [f"rank {rank} on {_host_words(hosts.get(rank // a_node), rank // a_node)}" for rank in mute[:SHOWN]]
         more = f" and {len(mute) - SHOWN} more" if len(mute) > SHOWN else ""
         came = f"{world_size - len(mute)} of {world_size} ranks are there"
-        message = f"{', '.join(named)}{more} said nothing within {self._mute_seconds:g} s; {came}"
+        message = f"{', '.join(named)}{more} said nothing within {seconds:g} s; {came}"
         return [message, "look at the messages of that host: the worker may be slow to import, or hang"]
 
 

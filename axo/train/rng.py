@@ -36,7 +36,7 @@ def load_rng(path: Path, *, device: torch.device) -> None:
         kind, position, has_gauss, cached = rest["numpy"]
         np.random.set_state((kind, _words(file.get_tensor("numpy")), position, has_gauss, cached))
         torch.set_rng_state(file.get_tensor("torch"))
-        if device.type == "cuda":
+        if device.type == "cuda" and "cuda" in file.keys():  # noqa: SIM118 - safe_open is no mapping
             torch.cuda.set_rng_state(file.get_tensor("cuda"), device)
 
 

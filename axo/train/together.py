@@ -11,7 +11,7 @@ from typing import TypeVar
 from safetensors import SafetensorError
 
 from axo.engines.base import Engine
-from axo.errors import AxoError, CheckpointError
+from axo.errors import ANOTHER_FAILED, AxoError, CheckpointError
 
 _DISK = ("PytorchStreamWriter", "unexpected pos", "iostream")
 """What stands in torch's RuntimeError when torch.save meets a full disk."""
@@ -31,9 +31,13 @@ def together(engine: Engine, work: Callable[[], T], *, target: Path) -> T:
             result = work()
     except Exception as caught:
         error = caught
-    failed = [rank for rank, (bad,) in enumerate(engine.gather([float(error is not None)])) if bad]
+    kind = 0.0 if error is None else 1.0 if isinstance(error, AxoError) else 2.0
+    kinds = [row[0] for row in engine.gather([kind])]
+    failed = [rank for rank, bad in enumerate(kinds) if bad]
     if not failed:
         return result  # type: ignore[return-value]
+    if 2.0 in kinds:  # no fault of a disk: the worker's parent tells it with its traceback
+        raise error or RuntimeError(f"{ANOTHER_FAILED} ({kinds.index(2.0)})")
     layout = engine.layout
     if layout.world_size == 1:
         assert error is not None

@@ -69,6 +69,8 @@ def main() -> None:
     (see axo/engines/ddp.py)."""
     path, rank = Path(sys.argv[1]), int(os.environ.get("RANK", "0"))
     end_with_parent()  # it holds the lock of output_dir
+    for left in ("error-{:05d}.json", "traceback-{:05d}.txt"):  # of a worker that was here before it was started again
+        (path.parent / left.format(rank)).unlink(missing_ok=True)
     (path.parent / f"pid-{rank:05d}.txt").write_text(str(os.getpid()))  # signals go to it, not to a launcher between
     log.set_up(rank=rank)
     code = _work(path, rank)

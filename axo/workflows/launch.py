@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from axo import log
+from axo.compat.parent_death import end_with_parent
 from axo.errors import AxoError, LaunchError, Stopped
 from axo.launch.arguments import check_name, read_arguments
 from axo.launch.environment import asked_of_accelerate, only_rank, set_environment, without_accelerate
 from axo.launch.foreign import launch_through, refuse_watching
 from axo.launch.started import Started, find_started
+from axo.log import LOG
 from axo.plan.cluster import Asked, Cluster, find_cluster
 from axo.plan.facts import find_hardware
 from axo.plan.plan import EnginePlan
@@ -33,6 +35,11 @@ class Way:
     """Set where this process is itself one of several workers: data must have been prepared."""
     only_here: bool = True
     """axo's own launcher on this node: a sweep can go this way."""
+
+    @property
+    def again(self) -> bool:
+        """A launcher has started the workers again: the run goes on, whatever the command says."""
+        return self.started is not None and self.started.restarts > 0
 
     @property
     def leads(self) -> bool:
@@ -144,6 +151,7 @@ def _in_process(by: str, started: Started | None = None) -> Start:
         del write_job
         if started is not None:
             refuse_watching(engine, by)
+            end_with_parent()  # it may hold the lock of output_dir
         _refuse_wrapping(engine)
         set_environment(engine)
         with without_accelerate(), only_rank(engine), _with_rank(started):
@@ -170,9 +178,11 @@ def _with_rank(started: Started | None) -> Iterator[None]:
     try:
         yield
     except Stopped as error:
-        if started is None or started.rank == 0:
+        if started is None or (started.rank == 0 and not started.elastic):
             raise
-        raise SystemExit(error.exit_code) from None
+        if started.rank == 0:
+            LOG.warning("%s", error.message)
+        raise SystemExit(0 if started.elastic else error.exit_code) from None
     except AxoError as error:
         if started is None or started.rank == 0:
             raise

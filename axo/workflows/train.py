@@ -64,6 +64,7 @@ def _train(
     check_signals: Callable[[], None],
 ) -> Trained:
     recipe = loaded.recipe
+    fresh = fresh and not way.again
     check_written(loaded)
     if recipe.adapters.adapter is not None and recipe.adapters.lora_model_dir is not None:
         check_continued(recipe.adapters, read_saved(Path(recipe.adapters.lora_model_dir)))

@@ -195,6 +195,46 @@ def test_a_launcher_gives_the_losses_of_axos_own_and_stops_with_75(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("inside", [False, True], ids=["axo starts torchrun", "torchrun starts axo"])
+def test_torchrun_starts_workers_again_and_the_run_goes_on(
+    runs: Runs, inside: bool, wait_for: Callable[..., None]
+) -> None:
+    """torchrun keeps one store for all its starts, with what dead workers left in it. `--fresh` is for the first."""
+    keys = {**TWO, "num_epochs": 6, "save_strategy": None, "save_steps": 2}
+    own = runs.start("own", world_size=2, **keys)
+    assert own.wait() == 0, own.output()
+    log, out = runs.folder / "log", runs.folder / "run"
+    recipe, launcher = runs.recipe("run", **keys, max_restarts=0 if inside else 1), ["--nproc_per_node=2"]
+    if inside:
+        before = ("-m", "torch.distributed.run", "--standalone", "--max_restarts=1", *launcher)
+        run = start(recipe, "--fresh", log=log, before=before)
+    else:
+        run = start(recipe, "--launcher", "torchrun", "--", *launcher, log=log)
+    wait_for(lambda: runs.steps(out) >= 5 or run.poll() is not None, what="5 steps")
+    for pid in workers_in(runs.folder, rank=1):
+        os.kill(pid, signal.SIGKILL)
+    assert run.wait(timeout=240) == 0, log.read_text()
+    assert losses(out) == losses(runs.folder / "own")
+    told = log.read_text()
+    assert told.count("step 1/") == 1 and told.count("  loss ") > len(
+        losses(out)
+    )  # not from the start; some steps twice
+
+
+def workers_in(folder: Path, *, rank: int) -> list[int]:
+    """Processes of that rank whose working directory is `folder`."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            same = process.joinpath("cwd").resolve() == folder.resolve()
+            if same and f"RANK={rank}".encode() in process.joinpath("environ").read_bytes().split(b"\0"):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.slow
 def test_axo_started_by_torchrun_trains_on_its_workers(runs: Runs) -> None:
     one = losses(runs.train("one", **ONE))
     log = runs.folder / "log"
