@@ -211,8 +211,8 @@ def test_torchrun_starts_workers_again_and_the_run_goes_on(
     else:
         run = start(recipe, "--launcher", "torchrun", "--", *launcher, log=log)
     wait_for(lambda: runs.steps(out) >= 5 or run.poll() is not None, what="5 steps")
-    for pid in workers_in(runs.folder, rank=1):
-        os.kill(pid, signal.SIGKILL)
+    (worker,) = workers_of_this_test(rank=1)
+    os.kill(worker, signal.SIGKILL)
     assert run.wait(timeout=240) == 0, log.read_text()
     assert losses(out) == losses(runs.folder / "own")
     told = log.read_text()
@@ -221,13 +221,13 @@ def test_torchrun_starts_workers_again_and_the_run_goes_on(
     )  # not from the start; some steps twice
 
 
-def workers_in(folder: Path, *, rank: int) -> list[int]:
-    """Processes of that rank whose working directory is `folder`."""
+def workers_of_this_test(*, rank: int) -> list[int]:
+    """Processes of that rank that this test, which pytest names in the environment, has started."""
+    wanted = {f"RANK={rank}".encode(), f"PYTEST_CURRENT_TEST={os.environ['PYTEST_CURRENT_TEST']}".encode()}
     found: list[int] = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            same = process.joinpath("cwd").resolve() == folder.resolve()
-            if same and f"RANK={rank}".encode() in process.joinpath("environ").read_bytes().split(b"\0"):
+            if wanted <= set(process.joinpath("environ").read_bytes().split(b"\0")):
                 found.append(int(process.name))
         except OSError:
             continue
