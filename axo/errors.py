@@ -7,7 +7,7 @@ AxoError
 ├── HardwareError    4   a device, its memory or a driver does not fit the plan
 ├── CheckpointError  5   a checkpoint or saved model is missing, damaged or not of this run
 ├── TrainingError    6   training cannot go on (non-finite loss, no trained token)
-├── LaunchError      7   a worker process could not be started or died
+├── LaunchError      7   a worker could not be started, died or hangs, or nodes and launchers do not fit together
 └── Stopped         75   stopped on request; the same command resumes (EX_TEMPFAIL)
 """
 

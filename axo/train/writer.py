@@ -88,13 +88,23 @@ class ModelWriter:
 
     def _gathered(self) -> dict[str, torch.Tensor]:
         """Whole weights in CPU memory on rank 0, by their names in the model; nothing on the others. Tied ones are one
-        tensor under several names, as in a model that lies whole."""
+        tensor under several names, as in a model that lies whole.
+
+        A rank that runs out of memory raises it behind the last weight: the others wait for it at each."""
         first = {name: names[0] for names in _tied(self.objective) for name in names[1:]}
         whole: dict[str, torch.Tensor] = {}
+        fault: Exception | None = None
         for name, weight in self.engine.full_weights(trained_only=self.trained_only):
-            if self.engine.layout.rank == 0:
-                same = whole.get(first[name].removeprefix(MODEL_PREFIX)) if name in first else None
+            if self.engine.layout.rank != 0 or fault is not None:
+                continue
+            same = whole.get(first[name].removeprefix(MODEL_PREFIX)) if name in first else None
+            try:
                 whole[name.removeprefix(MODEL_PREFIX)] = weight.detach().cpu() if same is None else same
+            except (MemoryError, RuntimeError) as error:
+                fault = error
+                whole.clear()
+        if fault is not None:
+            raise fault
         return whole
 
 

@@ -136,6 +136,7 @@ def test_a_full_recipe_of_mapping_rows_goes_the_whole_way(run_smoke: Callable[..
     assert any(line.startswith("smoke: datasets: ") for line in replaced)
 
 
+@pytest.mark.slow
 def test_an_adapter_recipe_of_packed_chats_is_merged_and_checked(run_smoke: Callable[..., Smoked]) -> None:
     check(run_smoke("qwen3", **DATA["chat chatml"], **LORA), merges=True)
 

@@ -144,6 +144,7 @@ def test_a_kill_after_any_step_changes_nothing(runs: Runs, streamed: dict[str, A
     assert_same_run(runs, undisturbed, runs.train("killed", **keys))
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_workers_have_the_losses_of_one(runs: Runs, streamed: dict[str, Any]) -> None:
     keys = {**streamed, "max_steps": 10, "save_strategy": "no", "save_steps": None}

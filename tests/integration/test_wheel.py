@@ -64,6 +64,7 @@ def test_the_wheel_ships_every_recipe_template_and_deepspeed_config(environment:
     assert list(installed.glob("data/templates/*.jinja"))
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_the_installed_axo_trains_a_shipped_recipe(environment: Path, tmp_path: Path) -> None:
     axo = environment / "bin" / "axo"

@@ -24,7 +24,11 @@ SETTINGS = {
     "8 bits": ("bnb_8bit", {"load_in_8bit": True}),
     "some layers whole": ("bnb_4bit", NF4 | {"llm_int8_skip_modules": ["q_proj", "lm_head"]}),
 }
-every_kind = pytest.mark.parametrize(("kind", "settings"), SETTINGS.values(), ids=SETTINGS.keys())
+_OFTEN = ("nf4, scales quantised", "8 bits")
+every_kind = pytest.mark.parametrize(
+    ("kind", "settings"),
+    [pytest.param(*pair, id=name, marks=() if name in _OFTEN else pytest.mark.slow) for name, pair in SETTINGS.items()],
+)
 
 
 def trained(bench, **lora: object):

@@ -229,8 +229,8 @@ def quickstart_base(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Pat
 @pytest.mark.parametrize(
     ("name", "keys"),
     [
-        ("quickstart_train", {"type": "chat_template", "chat_template": "chatml"}),
-        ("quickstart_train", {"type": "chat_template", "chat_template": "llama3"}),
+        pytest.param("quickstart_train", {"type": "chat_template", "chat_template": "chatml"}, marks=pytest.mark.slow),
+        pytest.param("quickstart_train", {"type": "chat_template", "chat_template": "llama3"}, marks=pytest.mark.slow),
         ("quickstart_text", {"type": "completion"}),
         ("pairs", {"type": "alpaca"}),
     ],
