@@ -1,4 +1,4 @@
-"""Adapters on bases that FSDP splits, through `axo train`: the losses of one worker, resumed bit by bit, loaded by peft."""
+"""Adapters on bases that FSDP splits, through `axo train`: one worker's losses, resumed bit by bit, loaded by peft."""
 
 from __future__ import annotations
 
