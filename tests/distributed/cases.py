@@ -107,7 +107,7 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 """Keys of the recipe that choose the engine."""
 FAST = {
-    "ddp 2": ("full padded", "full packed mixed", "lora packed", "full bf16"),
+    "ddp 2": ("full packed mixed", "lora packed", "full bf16"),
     "fsdp 2": ("full packed", "lora padded"),
     "zero2 2": ("full packed",),
     "zero3 2": ("lora padded",),

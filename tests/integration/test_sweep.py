@@ -114,6 +114,7 @@ def test_a_sweep_is_stopped_in_a_run_and_the_same_command_ends_with_the_runs_tha
     assert again.count("finished already") == 4 and answer(again) == found
 
 
+@pytest.mark.slow
 def test_a_changed_sweep_or_recipe_is_refused_with_the_differences_and_fresh_starts_over(sweeps: Sweeps) -> None:
     runs, keys = sweeps.runs, {**HELD_OUT, "max_steps": 2, "num_epochs": None, "save_steps": None, "warmup_steps": None}
     recipe, out = runs.recipe("all", **keys), runs.folder / "all"

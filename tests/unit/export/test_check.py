@@ -112,6 +112,7 @@ def test_where_memory_is_short_the_stored_format_is_computed_in(bench, dtype, mo
     assert not compared(bench).passed
 
 
+@pytest.mark.slow
 def test_the_second_process_answers_with_its_exit_status(bench):
     bench.train()
     bench.merge()
