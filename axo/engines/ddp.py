@@ -80,8 +80,7 @@ class DDP:
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
-        rows = self.gather(mine.flatten().tolist())
-        return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
+        return step.sums(group.added_up(mine, device=self.device))
 
     def save_state(self, folder: Path) -> list[Path]:
         """Rank 0 writes; all ranks hold the same state."""

@@ -112,8 +112,7 @@ class DeepSpeed:
 
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._module, batches, device=self.device, autocast_dtype=None)
-        rows = self.gather(mine.flatten().tolist())
-        return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
+        return step.sums(group.added_up(mine, device=self.device))
 
     def save_state(self, folder: Path) -> list[Path]:
         """DeepSpeed's own files, which only as many ranks can read again."""

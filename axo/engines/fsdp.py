@@ -107,8 +107,7 @@ class FSDP:
     def evaluate(self, batches: Iterable[Batch]) -> Sums:
         mine = step.score(self._objective, batches, device=self.device, autocast_dtype=self._autocast_dtype)
         reshard(self._objective)
-        rows = self.gather(mine.flatten().tolist())
-        return step.sums(torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine))
+        return step.sums(group.added_up(mine, device=self.device))
 
     def save_state(self, folder: Path) -> list[Path]:
         """Each rank writes its part."""

@@ -40,6 +40,12 @@ def gather(values: Sequence[float], *, device: torch.device) -> list[list[float]
     return [row.tolist() for row in rows]
 
 
+def added_up(mine: torch.Tensor, *, device: torch.device) -> torch.Tensor:
+    """The sum over all ranks, in float64, of tensors of the same shape on the CPU."""
+    rows = gather(mine.flatten().tolist(), device=device)
+    return torch.tensor(rows, dtype=torch.float64).sum(0).view_as(mine)
+
+
 def leave() -> None:
     """The destructor of a gloo group joins its thread while it holds the GIL, and that thread needs the GIL to free
     the tensors of the last collective: what keeps the group alive must be gone, and the thread finish first."""

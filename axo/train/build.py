@@ -51,7 +51,7 @@ def make_objective(model: torch.nn.Module, plan: Plan, *, check: bool = True) ->
     return objective
 
 
-def check_sharded(objective: CausalLM, plan: Plan) -> None:
+def check_objective_in_parts(objective: CausalLM, plan: Plan) -> None:
     """The same trial of an objective whose weights lie in parts on all ranks: all must try together."""
     from axo.engines.fsdp import computing_by
 

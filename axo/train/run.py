@@ -29,7 +29,7 @@ from axo.recipe.recipe import Recipe, recipe_from_flat
 from axo.recipe.tokenizer import SpecialTokens
 from axo.registry.tables import ADAPTERS
 from axo.train.batches import batch_maker, make_evaluate
-from axo.train.build import check_sharded, describe_trained, make_engine, make_objective
+from axo.train.build import check_objective_in_parts, describe_trained, make_engine, make_objective
 from axo.train.checkpoint import Checkpoints
 from axo.train.events import Progress
 from axo.train.feed import PreparedFeed, StreamFeed
@@ -63,7 +63,7 @@ def run(job: Job, place: Place = ALONE) -> None:
         optimizer = partial(make_optimizer, name=plan.optimizer, section=recipe.optim, adapters=recipe.adapters)
         engine.prepare(objective, adapter.keeping_rows(optimizer) if isinstance(adapter, Full) else optimizer)
         if plan.engine.fsdp is not None:
-            check_sharded(objective, plan)
+            check_objective_in_parts(objective, plan)
         lines = describe_trained(objective, plan)
         if engine.layout.rank == 0:
             LOG.info("%s", "\n".join(lines))

@@ -23,7 +23,7 @@ from axo.plan.plan import Plan
 from axo.plan.resolve import resolve
 from axo.recipe.recipe import recipe_from_flat
 from axo.train.batches import batch_maker, make_evaluate
-from axo.train.build import check_sharded, describe_trained, make_engine
+from axo.train.build import check_objective_in_parts, describe_trained, make_engine
 from axo.train.evaluate import Evaluation
 from axo.train.events import Progress, StepEnd
 from axo.train.feed import Packs, PreparedFeed
@@ -89,7 +89,7 @@ def run_trial(trial: Trial, *, models: Path) -> Record:
         kept = _Kept(adapter.keeping_rows(optimizer) if isinstance(adapter, Full) else optimizer)
         engine.prepare(objective, kept)
         if plan.engine.fsdp is not None:
-            check_sharded(objective, plan)
+            check_objective_in_parts(objective, plan)
         describe_trained(objective, plan)
         objective.train()
         _note_parameters(record, engine, objective, kept.optimizer)
